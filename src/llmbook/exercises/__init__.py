@@ -1,0 +1,111 @@
+"""Checkers for the exercises: they say *what* is wrong with a reader's function, not only that it is.
+
+A checker holds cases and, beside them, the mistakes that readers make, each as a function of its own.
+An answer that fails is compared with every mistake; the one that it agrees with on all cases is named.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Case:
+    """One trial of a reader's function: what it shows, its arguments, and the right answer."""
+
+    name: str
+    args: tuple[Any, ...]
+    want: Any
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A known wrong answer, and the words that help whoever gives it."""
+
+    hint: str
+    function: Callable[..., Any]
+
+
+def check(
+    function: Callable[..., Any],
+    cases: Sequence[Case],
+    mistakes: Sequence[Mistake] = (),
+    tol: float = 1e-6,
+) -> bool:
+    """Try ``function`` on the cases, print what was found, and return whether all are right.
+
+    Numbers agree within ``tol`` (relative, or absolute below 1). A stub that returns ``None`` is
+    reported as not attempted.
+    """
+    got = [_call(function, case) for case in cases]
+    if all(answer is None for answer in got):
+        print("○ Not attempted yet: the function returned None.")
+        return False
+    wrong = [
+        (case, answer) for case, answer in zip(cases, got, strict=True) if not _same(answer, case.want, tol)
+    ]
+    for case in cases:
+        print(f"{'✗' if any(case is c for c, _ in wrong) else '✓'} {case.name}")
+    if not wrong:
+        print("All right.")
+        return True
+    print(_explain(wrong[0], _diagnose(got, cases, mistakes, tol)))
+    return False
+
+
+def _call(function: Callable[..., Any], case: Case) -> Any:
+    """The answer on a copy of the arguments (an answer may change them), or the error it raised."""
+    try:
+        return function(*copy.deepcopy(case.args))
+    except Exception as error:  # a reader's function may fail in any way: the report names it
+        return error
+
+
+def _same(a: Any, b: Any, tol: float) -> bool:
+    if isinstance(a, Exception) or a is None:
+        return False
+    try:
+        x, y = np.asarray(_detach(a), dtype=float), np.asarray(_detach(b), dtype=float)
+    except (TypeError, ValueError):  # words, dictionaries, ragged lists
+        return bool(a == b)
+    return x.shape == y.shape and bool(np.allclose(x, y, rtol=tol, atol=tol, equal_nan=True))
+
+
+def _detach(value: Any) -> Any:
+    return value.detach().cpu().numpy() if hasattr(value, "detach") else value
+
+
+def _diagnose(got: list[Any], cases: Sequence[Case], mistakes: Sequence[Mistake], tol: float) -> str | None:
+    for mistake in mistakes:
+        theirs = [_call(mistake.function, case) for case in cases]
+        if all(_same(a, b, tol) for a, b in zip(got, theirs, strict=True)):
+            return mistake.hint
+    return None
+
+
+def _explain(first: tuple[Case, Any], hint: str | None) -> str:
+    case, answer = first
+    if hint:
+        return f"Nearly: {hint}"
+    if isinstance(answer, Exception):
+        return f"On “{case.name}” your function raised {type(answer).__name__}: {answer}"
+    want, have = (np.shape(_detach(x)) for x in (case.want, answer))
+    if want != have:
+        return f"On “{case.name}” your answer has shape {have}; the right one has {want}."
+    return f"On “{case.name}” your answer was {_brief(answer)}; the right one is {_brief(case.want)}."
+
+
+def _brief(value: Any) -> str:
+    value = _detach(value)
+    if isinstance(value, np.ndarray | float | list | tuple):
+        return np.array2string(
+            np.asarray(value, dtype=object if isinstance(value, list | tuple) else None),
+            precision=4,
+            threshold=12,
+        )
+    return str(value)
