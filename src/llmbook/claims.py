@@ -50,9 +50,8 @@ def claim(
     shown = _show(value) if exact else _measured_or_nan(value)
     if not _holds(value, at_least, at_most, equals, tol):
         raise ClaimFailed(f"✗ {text}: {shown} (claimed {bound})")
-    record = dict(
-        text=text, value=value, at_least=at_least, at_most=at_most, equals=equals, tol=tol, bound=bound
-    )
+    record = {"text": text, "value": value, "bound": bound}
+    record |= {"at_least": at_least, "at_most": at_most, "equals": equals, "tol": tol}
     line = f"✓ {text}: {shown} (claimed {bound})"
     display({"text/plain": line}, raw=True, metadata={"claim": record})
 
