@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -47,12 +48,16 @@ class ChapterError(Exception):
     """A chapter did not run; the message names the chapter, the cell and the error."""
 
 
-def environment(threads: int) -> dict[str, str]:
-    """The variables under which kernels start: threads, no network, no hub."""
+def environment(threads: int, folder: Path) -> dict[str, str]:
+    """The variables under which kernels start: threads, no network, none of the user's IPython settings."""
+    profile = folder / "ipython" / "profile_default"
+    profile.mkdir(parents=True)
+    (profile / "ipython_kernel_config.py").write_text("c.Application.log_level = 'ERROR'\n")
     path = os.pathsep.join(p for p in (str(TOOLS / "offline"), os.environ.get("PYTHONPATH")) if p)
     threads_text = str(threads)
     return os.environ | {
         "PYTHONPATH": path,
+        "IPYTHONDIR": str(folder / "ipython"),
         "OMP_NUM_THREADS": threads_text,
         "MKL_NUM_THREADS": threads_text,
         "OPENBLAS_NUM_THREADS": threads_text,
@@ -66,12 +71,9 @@ def environment(threads: int) -> dict[str, str]:
 
 def corpora_are_here() -> bool:
     """Whether the optional NLTK corpora, which `reality-check` cells read, are on this machine."""
-    try:
-        from llmbook import corpora
-    except ImportError:
-        return False
-    available = getattr(corpora, "available", None)
-    return bool(available and available())
+    from llmbook import corpora
+
+    return all(corpora.available(name) for name in corpora.NLTK_PACKAGES)
 
 
 def check_parameters(notebook: NotebookNode, given: dict[str, Any], chapter: str) -> None:
@@ -102,8 +104,8 @@ def execute(notebook: NotebookNode, chapter: str, given: dict[str, Any], threads
     from papermill.exceptions import PapermillExecutionError
 
     check_parameters(notebook, given, chapter)
-    os.environ.update(environment(threads))
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
+        os.environ.update(environment(threads, Path(folder)))
         source, target = Path(folder, "in.ipynb"), Path(folder, "out.ipynb")
         work = Path(folder, "work")
         work.mkdir()
@@ -149,12 +151,19 @@ def rerun_one(path: Path, given: dict[str, Any], with_corpora: bool) -> Result:
     try:
         executed = execute(notebook, path.stem, given)
         result.claims = [record for _, record in nb.claims(executed)]
+        result.error = other_claims(path.stem, nb.claims(notebook), result.claims)
     except ChapterError as error:
         result.error = str(error)
     result.seconds = time.monotonic() - start
     if not result.error and result.seconds > HARD_LIMIT:
         result.error = f"{path.stem} took {result.seconds:.0f} s; the hard limit is {HARD_LIMIT} s"
     return result
+
+
+def other_claims(chapter: str, stored: Iterable[tuple], found: list[dict[str, Any]]) -> str:
+    """What to report where a run makes other claims than the stored chapter; else nothing."""
+    differing = {record["text"] for _, record in stored} ^ {record["text"] for record in found}
+    return f"{chapter}: claims made in only one of the two runs: {sorted(differing)}" if differing else ""
 
 
 def in_parallel(function: Any, jobs: list[tuple]) -> list[Result]:
@@ -228,23 +237,25 @@ def command_nbval(args: argparse.Namespace) -> int:
         print("no chapters found")
         return 1
     with tempfile.TemporaryDirectory(prefix="nbval-") as folder:
+        copies = Path(folder, "chapters")
+        copies.mkdir()
         for path in chapters:
             notebook = nb.read(path)
-            if not with_corpora:
-                cells, lost = nb.drop_reality_checks(notebook)
-                print(
-                    f"{path.stem}: skipped {cells} reality-check cells with {lost} claims"
-                ) if cells else None
-            nb.write(notebook, Path(folder, path.name))
-        return subprocess.run(nbval_command(folder), env=environment(threads=1), cwd=folder).returncode
+            cells, lost = (0, 0) if with_corpora else nb.drop_reality_checks(notebook)
+            if cells:
+                print(f"{path.stem}: skipped {cells} reality-check cells with {lost} claims", flush=True)
+            nb.write(notebook, copies / path.name)
+        variables = environment(threads=WORKERS, folder=Path(folder))
+        return subprocess.run(nbval_command(copies), env=variables, cwd=copies).returncode
 
 
-def nbval_command(folder: str) -> list[str]:
+def nbval_command(folder: Path) -> list[str]:
     """pytest with nbval alone, strict, two notebooks at a time."""
     return [
-        sys.executable, "-m", "pytest", folder, "--rootdir", folder, "-c", os.devnull, "-q", "--tb=short",
-        "-p", "no:cacheprovider", "-n", str(WORKERS), "--dist", "loadscope", "--nbval", "--nbval-current-env",
-        "--nbval-sanitize-with", str(TOOLS / "nbval_sanitize.cfg"), f"--nbval-cell-timeout={HARD_LIMIT}",
+        sys.executable, "-m", "pytest", str(folder), "--rootdir", str(folder), "-c", os.devnull,
+        "-q", "--tb=short", "-p", "no:cacheprovider", "-n", str(WORKERS), "--dist", "loadscope",
+        "--nbval", "--nbval-current-env", "--nbval-sanitize-with", str(TOOLS / "nbval_sanitize.cfg"),
+        f"--nbval-cell-timeout={HARD_LIMIT}",
     ]  # fmt: skip
 
 
@@ -287,8 +298,8 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("chapters", nargs="*", help="chapter numbers; all if none is given")
         command.set_defaults(function=function)
         if name == "run":
-            command.add_argument("-p", dest="parameter", nargs=2, action="append", default=[],
-                                 metavar=("NAME", "VALUE"), help="a parameter, as often as needed")  # fmt: skip
+            command.add_argument("-p", dest="parameter", nargs=2, metavar=("NAME", "VALUE"), action="append",
+                                 default=[], help="a parameter of the chapter; may be repeated")  # fmt: skip
         if name == "rerun":
             command.add_argument("--seed", type=int, default=1)
     return parser

@@ -123,7 +123,6 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
         cell.metadata = nbformat.from_dict(
             {k: cell.metadata[k] for k in KEPT_CELL_METADATA if cell.metadata.get(k)}
         )
-        cell.pop("attachments", None) if not cell.get("attachments") else None
         name = source_hash(cell)[:8]
         seen[name] = seen.get(name, 0) + 1
         cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
