@@ -1,0 +1,271 @@
+"""The training loop: against transformers' schedules and the large batch, and through kills, interrupts and forks."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from llmbook.training import (
+    NonFiniteLoss,
+    TrainingArguments,
+    fit,
+    latest_checkpoint,
+    learning_rate,
+    pack,
+    packed_batches,
+)
+
+V = 11
+
+
+class Bigram(nn.Module):
+    """The smallest language model with dropout: logits of the next id from the present one."""
+
+    def __init__(self, dropout: float = 0.0, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.table = nn.Parameter(torch.randn(V, V, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(V))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input_ids, labels):
+        logits = self.dropout(self.table[input_ids]) + self.bias  # (B, T, V)
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return SimpleNamespace(logits=logits, loss=loss)
+
+
+def tokens(n: int = 400) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(V, size=n))
+
+
+def arguments(**changes) -> TrainingArguments:
+    return TrainingArguments(**{"max_steps": 12, "batch_size": 4, "block_size": 8, "learning_rate": 0.1} | changes)
+
+
+def train(args: TrainingArguments, model: Bigram | None = None, **options):
+    model = model or Bigram(dropout=0.3)
+    history = fit(model, packed_batches(tokens(), args), args, **options)
+    return model, history
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+# Schedules
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference"),
+    [
+        ("constant", transformers.get_constant_schedule_with_warmup),
+        ("linear", transformers.get_linear_schedule_with_warmup),
+        ("cosine", transformers.get_cosine_schedule_with_warmup),
+    ],
+)
+def test_schedules_equal_transformers(kind, reference):
+    args = arguments(max_steps=50, lr_scheduler_type=kind, warmup_steps=5, min_lr_ratio=0.0, learning_rate=1.0)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    options = {} if kind == "constant" else {"num_training_steps": 50}
+    scheduler = reference(optimizer, num_warmup_steps=5, **options)
+    for step in range(49):
+        optimizer.step()
+        # Theirs begins the warm-up at zero (a lost step); ours at 1/warmup. Above the warm-up they agree.
+        if step >= 5:
+            assert learning_rate(step, args) == pytest.approx(scheduler.get_last_lr()[0], abs=1e-9)
+        scheduler.step()
+
+
+def test_wsd_holds_then_falls_and_step_halves():
+    wsd = arguments(max_steps=100, lr_scheduler_type="wsd", decay_fraction=0.2, min_lr_ratio=0.0, learning_rate=1.0)
+    assert learning_rate(79, wsd) == 1.0
+    assert learning_rate(90, wsd) == pytest.approx(0.5)
+    stairs = arguments(max_steps=100, lr_scheduler_type="step", decay_fraction=0.25, learning_rate=1.0)
+    assert [learning_rate(s, stairs) for s in (0, 24, 25, 50, 99)] == [1.0, 1.0, 0.5, 0.25, 0.125]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_steps", 0), ("batch_size", -1), ("learning_rate", float("nan")), ("min_lr_ratio", 1.5),
+     ("lr_scheduler_type", "sine"), ("precision", "float8"), ("warmup_steps", -1)],
+)  # fmt: skip
+def test_bad_arguments_are_named(field, value):
+    with pytest.raises(ValueError, match=field):
+        arguments(**{field: value})
+
+
+# Data
+
+
+def test_pack_keeps_every_token():
+    packed = pack([[1, 2], [], [3]], eos=0)
+    assert packed.tolist() == [1, 2, 0, 0, 3, 0]
+    with pytest.raises(ValueError, match="documents"):
+        pack([], eos=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(10, 300), block=st.integers(1, 9), batch=st.integers(1, 5), seed=st.integers(0, 9))
+def test_an_epoch_visits_every_block_once(n, block, batch, seed):
+    args = arguments(block_size=block, batch_size=batch, seed=seed)
+    get_batch = packed_batches(torch.arange(n), args)
+    blocks = (n - 1) // block
+    rows = torch.cat([get_batch(i)["input_ids"] for i in range(blocks)])[:blocks]  # the first epoch
+    assert len(set(rows[:, 0].tolist())) == blocks
+    assert torch.equal(rows, rows[:, :1] + torch.arange(block))
+    assert torch.equal(get_batch(3)["input_ids"], packed_batches(torch.arange(n), args)(3)["input_ids"])
+
+
+def test_batches_differ_between_seeds_and_reject_bad_tokens():
+    a, b = (packed_batches(tokens(), arguments(seed=s))(0)["input_ids"] for s in (0, 1))
+    assert not torch.equal(a, b)
+    with pytest.raises(ValueError, match="more than one block"):
+        packed_batches(torch.arange(8), arguments())
+    with pytest.raises(ValueError, match="int64"):
+        packed_batches(torch.zeros(99), arguments())
+
+
+# The loop
+
+
+def test_one_step_is_torchs_adamw_on_the_clipped_gradient():
+    args = arguments(max_steps=1, lr_scheduler_type="constant", max_grad_norm=0.01)
+    ours, _ = train(args, Bigram())
+    theirs = Bigram()
+    batch = packed_batches(tokens(), args)(0)
+    theirs(**batch).loss.backward()
+    nn.utils.clip_grad_norm_(theirs.parameters(), 0.01)
+    groups = [{"params": [theirs.table], "weight_decay": 0.1}, {"params": [theirs.bias], "weight_decay": 0.0}]
+    torch.optim.AdamW(groups, lr=0.1, betas=(0.9, 0.95)).step()
+    torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
+
+
+def test_the_loss_falls_and_is_recorded():
+    _, history = train(arguments(max_steps=60), Bigram(), evaluate=lambda m: 1.5)
+    losses = history.column("loss")
+    assert losses[-5:].mean() < losses[:5].mean()
+    assert history.evaluations == [{"step": 60, "loss": 1.5}]
+    assert np.isfinite(history.column("grad_norm")).all()
+
+
+def test_accumulation_equals_the_large_batch():
+    labels_missing = packed_batches(tokens(), arguments())
+
+    def ragged(step):  # micro-batches with unequal numbers of targets: the mean of means would be wrong
+        batch = dict(labels_missing(step))
+        labels = batch["labels"].clone()
+        labels[0, 2:] = -100
+        return batch | {"labels": labels}
+
+    one, four = Bigram(), Bigram()
+    a = fit(one, ragged, arguments())
+    b = fit(four, ragged, arguments(gradient_accumulation_steps=4))
+    np.testing.assert_allclose(a.column("loss"), b.column("loss"), rtol=1e-5)
+    torch.testing.assert_close(list(one.parameters()), list(four.parameters()), rtol=1e-4, atol=1e-5)
+
+
+def test_training_leaves_the_global_generator_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    train(arguments())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_loss_that_is_not_finite_names_step_and_batch():
+    model = Bigram()
+
+    def spoil(step, m):
+        if step == 3:
+            m.table.data[:] = math.nan
+
+    with pytest.raises(NonFiniteLoss, match=r"nan at step 4.*input_ids begin \["):
+        train(arguments(), model, callback=spoil)
+
+
+def test_bfloat16_trains_near_float32():
+    _, full = train(arguments(max_steps=40), Bigram())
+    _, half = train(arguments(max_steps=40, precision="bfloat16"), Bigram())
+    assert half.column("loss")[-1] == pytest.approx(full.column("loss")[-1], abs=0.02)
+
+
+# Checkpoints
+
+
+def test_a_resumed_run_is_bit_identical(tmp_path):
+    whole, history = train(arguments())
+
+    def stop(step, model):
+        if step == 6:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(arguments(save_steps=2), checkpoint_dir=tmp_path, callback=stop)
+    resumed, again = train(arguments(), Bigram(dropout=0.3, seed=9), checkpoint_dir=tmp_path, resume=True)
+    assert same(whole, resumed)
+    assert history == again
+    assert not list(tmp_path.glob(".writing-*"))
+
+
+def test_a_checkpoint_is_neither_overwritten_nor_mistaken(tmp_path):
+    train(arguments(), checkpoint_dir=tmp_path)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        train(arguments(), checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"learning_rate: 0.1 there, 0.2 here"):
+        train(arguments(learning_rate=0.2), checkpoint_dir=tmp_path, resume=True)
+    with pytest.raises(FileNotFoundError, match="no checkpoint"):
+        train(arguments(), checkpoint_dir=tmp_path / "empty", resume=True)
+    assert latest_checkpoint(tmp_path).name == "step-00000012"
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_training import Bigram, arguments, packed_batches, tokens
+from llmbook.training import fit
+import time, torch
+torch.set_num_threads(1)
+args = arguments(max_steps=40, save_steps=1)
+fit(Bigram(dropout=0.3), packed_batches(tokens(), args), args, checkpoint_dir=sys.argv[1],
+    resume=len(sys.argv) > 2, callback=lambda step, model: (print(step, flush=True), time.sleep(0.01)))
+"""
+
+
+def start(tmp_path, *more: str) -> subprocess.Popen[str]:
+    script = textwrap.dedent(SCRIPT).format(tests=os.path.dirname(__file__))
+    command = [sys.executable, "-c", script, str(tmp_path), *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_or_interrupted_process_resumes_to_the_same_bits(tmp_path, sent):
+    whole, _ = train(arguments(max_steps=40, save_steps=1))
+    process = start(tmp_path)
+    stop_at = int(np.random.default_rng().integers(2, 30))  # any step must do
+    for line in process.stdout:
+        if int(line) == stop_at:
+            process.send_signal(sent)
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    if sent == signal.SIGINT:
+        assert "KeyboardInterrupt" in errors
+        assert "resume=True goes on from there" in errors
+    again = start(tmp_path, "resume")
+    _, errors = again.communicate(timeout=60)
+    assert again.returncode == 0, errors
+    resumed, _ = train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)
+    assert same(whole, resumed)
