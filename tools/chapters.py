@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import nbformat
 import notebook as nb
 from nbformat import NotebookNode
 
@@ -105,16 +107,17 @@ def execute(notebook: NotebookNode, chapter: str, given: dict[str, Any], threads
 
     check_parameters(notebook, given, chapter)
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
-        os.environ.update(environment(threads, Path(folder)))
         source, target = Path(folder, "in.ipynb"), Path(folder, "out.ipynb")
         work = Path(folder, "work")
         work.mkdir()
+        notebook.metadata = nbformat.from_dict(nb.NOTEBOOK_METADATA)
         nb.write(notebook, source)
         try:
-            papermill.execute_notebook(
-                source, target, given, kernel_name="python3", cwd=work, progress_bar=False,
-                execution_timeout=HARD_LIMIT,
-            )  # fmt: skip
+            with mock.patch.dict(os.environ, environment(threads, Path(folder))):
+                papermill.execute_notebook(
+                    source, target, given, kernel_name="python3", cwd=work, progress_bar=False,
+                    execution_timeout=HARD_LIMIT,
+                )  # fmt: skip
         except PapermillExecutionError:
             pass  # papermill ignores the tag raises-exception: first_error decides
         except Exception as error:
@@ -283,9 +286,7 @@ def literal(text: str) -> Any:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=nb.CHAPTERS, help="where the chapters are")
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, function in (

@@ -24,11 +24,10 @@ MAX_SECONDS = 60
 COPIED_LINES = 6
 
 MEASURED = re.compile(r"≈\s*[-+−]?[\d.,]+(e[-+]?\d+)?%?")
-ABSOLUTE_PATH = re.compile(
-    r"(?<![\w.])/(home|root|tmp|work|Users|mnt|usr/local|var/folders)/|\b[A-Z]:\\Users\\"
-)
+ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|mnt|usr/local|var/folders)/|\b[A-Z]:\\Users\\")
 RUN_TIME = re.compile(
-    r"\b(Wall time|CPU times)\b|\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d|(?<![≈\d.])\b\d+(\.\d+)? ?(ms|µs|s|secs?|seconds)\b"
+    r"\b(Wall time|CPU times)\b|\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d"
+    r"|(?<![≈\d.,-])\b\d+(\.\d+)? ?(ms|µs|s|secs?|seconds)\b"
 )
 OBJECT_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{4,}")
 PROGRESS_BAR = re.compile(r"\d+%\s?\||\bit/s\b|\r")
@@ -37,7 +36,7 @@ FORBIDDEN = {
     "torch.load": r"\btorch\.load\(",
     "trust_remote_code": r"\btrust_remote_code\b",
     "shell": r"\bshell\s*=\s*True|\bos\.system\(|^\s*[!%]",
-    "a network fetch": r"\burlopen\(|\burlretrieve\(|\brequests\.\w+\(|\bhttpx\.|\b(wget|curl)\b|nltk\.download\(",
+    "a network fetch": (r"\b(urlopen|urlretrieve)\(|\brequests\.\w+\(|\bhttpx\.|\b(wget|curl)\b|nltk\.download\("),
     "eval or exec": r"(?<![\w.])(eval|exec)\(",
     "silenced warnings": r"(filter|simple)(warnings|filter)\(\s*[\"']ignore",
 }
@@ -117,9 +116,7 @@ def outputs_of_this_source(notebook: NotebookNode) -> list[str]:
 def canonical_form(notebook: NotebookNode) -> list[str]:
     """No run metadata (times, paths, papermill's blocks), and cell ids that follow from the source."""
     clean = nb.canonical(copy.deepcopy(notebook))
-    faults = (
-        [] if clean.metadata == notebook.metadata else ["the notebook's metadata hold more than a chapter's"]
-    )
+    faults = [] if clean.metadata == notebook.metadata else ["the notebook's metadata hold more than a chapter's"]
     if len(clean.cells) != len(notebook.cells):
         return [*faults, "an injected-parameters cell was stored"]
     for (index, cell), other in zip(enumerate(notebook.cells), clean.cells, strict=True):
@@ -132,10 +129,7 @@ def canonical_form(notebook: NotebookNode) -> list[str]:
 def unique_ids(notebook: NotebookNode) -> list[str]:
     """No two cells share an id."""
     ids = [cell.get("id") for cell in notebook.cells]
-    return [
-        f"cell id {name!r} occurs {ids.count(name)} times"
-        for name in sorted({i for i in ids if ids.count(i) > 1})
-    ]
+    return [f"cell id {name!r} occurs {ids.count(name)} times" for name in sorted({i for i in ids if ids.count(i) > 1})]
 
 
 # --- what outputs may hold --------------------------------------------------------------------------------
@@ -384,9 +378,7 @@ def no_trailing_semicolon(notebook: NotebookNode) -> list[str]:
         except (tokenize.TokenError, IndentationError):
             continue
         significant = [t for t in tokens if t.type != tokenize.COMMENT]
-        if any(
-            a.string == ";" and b.type in (tokenize.NEWLINE, tokenize.NL) for a, b in pairwise(significant)
-        ):
+        if any(a.string == ";" and b.type in (tokenize.NEWLINE, tokenize.NL) for a, b in pairwise(significant)):
             faults.append(f"{name} has a line that ends with ';'")
     return faults
 
@@ -413,9 +405,7 @@ def reality_checks_stand_alone(notebook: NotebookNode) -> list[str]:
                 faults.append(f"{name} draws from {shared[0]!r}, so leaving it out changes what follows")
             continue
         faults += [
-            f"{name} reads {n!r}, assigned in reality-check {owner[n]}"
-            for n in sorted(loaded - stored)
-            if n in owner
+            f"{name} reads {n!r}, assigned in reality-check {owner[n]}" for n in sorted(loaded - stored) if n in owner
         ]
         owner = {n: cell_name for n, cell_name in owner.items() if n not in stored}
     return faults

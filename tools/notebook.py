@@ -120,9 +120,7 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
         cell.execution_count = count
         cell.outputs = [_clean_output(output, count) for output in _merge_streams(cell.outputs)]
     for cell in notebook.cells:
-        cell.metadata = nbformat.from_dict(
-            {k: cell.metadata[k] for k in KEPT_CELL_METADATA if cell.metadata.get(k)}
-        )
+        cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in KEPT_CELL_METADATA if cell.metadata.get(k)})
         name = source_hash(cell)[:8]
         seen[name] = seen.get(name, 0) + 1
         cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
@@ -134,11 +132,7 @@ def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     merged: list[NotebookNode] = []
     for output in outputs:
         last = merged[-1] if merged else None
-        if (
-            last is not None
-            and output.output_type == "stream" == last.output_type
-            and output.name == last.name
-        ):
+        if last is not None and output.output_type == "stream" == last.output_type and output.name == last.name:
             last.text += output.text
         else:
             merged.append(output)
@@ -153,6 +147,4 @@ def _clean_output(output: NotebookNode, count: int) -> NotebookNode:
         output.metadata = nbformat.from_dict(kept)
     if output.output_type == "error":  # the full traceback holds paths and colours
         output.traceback = [re.sub(r"\x1b\[[0-9;]*m", "", f"{output.ename}: {output.evalue}")]
-    if "data" in output:
-        output.data.pop("application/vnd.jupyter.widget-view+json", None)
     return output
