@@ -28,14 +28,17 @@ def ids() -> torch.Tensor:
     return torch.randint(VOCABULARY, (2, 12), generator=torch.Generator().manual_seed(0))  # (B, T)
 
 
-def test_gpt2model_gives_hidden_states_and_no_logits(config, ids):
+def test_no_logits(config, ids):
+    """GPT2Model gives hidden states and no logits; GPT2LMHeadModel gives logits."""
     output = GPT2Model(config)(ids)
     assert not hasattr(output, "logits")
     assert output.last_hidden_state.shape == (*ids.shape, config.n_embd)
     assert GPT2LMHeadModel(config)(ids).logits.shape == (*ids.shape, VOCABULARY)
 
 
-def test_the_wrapper_cannot_be_called_as_generate_text_calls_it(config, ids):
+def test_call(config, ids):
+    """The wrapper cannot be called as ``generate_text`` calls it."""
+
     class Wrapper(nn.Module):
         """The article's class: forward takes one argument, a dictionary."""
 
@@ -52,12 +55,13 @@ def test_the_wrapper_cannot_be_called_as_generate_text_calls_it(config, ids):
         Wrapper()(**batch)
 
 
-def test_an_ellipsis_is_not_a_data_loader():
+def test_ellipsis():
+    """``dataloader = ...`` is valid and cannot be iterated over."""
     with pytest.raises(TypeError, match="not iterable"):
         iter(...)
 
 
-def test_unshifted_labels_reward_copying_the_input(ids):
+def test_unshifted(ids):
     """A 'model' that repeats each input token has loss 0 against unshifted labels, and predicts nothing."""
     copier = 100.0 * F.one_hot(ids, VOCABULARY)  # logits (B, T, V)
     unshifted = F.cross_entropy(copier.flatten(0, 1), ids.flatten())
@@ -66,19 +70,21 @@ def test_unshifted_labels_reward_copying_the_input(ids):
     assert shifted > torch.log(torch.tensor(VOCABULARY))  # worse than guessing uniformly
 
 
-def test_the_library_shifts_labels_itself(config, ids):
+def test_shifted(config, ids):
+    """The library shifts labels itself."""
     output = GPT2LMHeadModel(config).eval()(ids, labels=ids)
     by_hand = F.cross_entropy(output.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     torch.testing.assert_close(output.loss, by_hand)
 
 
-def test_one_argmax_over_the_logits_gives_as_many_tokens_as_went_in(config, ids):
+def test_length(config, ids):
     """So no text of four new sentences can come out of it, whatever max_length says."""
     predictions = GPT2LMHeadModel(config)(ids).logits.argmax(-1)
     assert predictions.shape == ids.shape
 
 
-def test_always_taking_the_likeliest_word_does_not_follow_the_distribution():
+def test_greedy():
+    """Always taking the likeliest word does not follow the distribution."""
     stated = torch.tensor([0.1, 0.2, 0.6, 0.1], dtype=torch.float64)
     produced = F.one_hot(stated.argmax(), len(stated)).double()
     total_variation = 0.5 * (stated - produced).abs().sum()
@@ -93,7 +99,8 @@ def test_always_taking_the_likeliest_word_does_not_follow_the_distribution():
         ("Distribution=Ubuntu; Codename=focal; Suite=$Distribution $Codename", "focal: command not found"),
     ],
 )
-def test_bash_rejects_the_assignments(line, complaint):
+def test_bash(line, complaint):
+    """Bash rejects two of the set-up lines."""
     english = {**os.environ, "LC_ALL": "C"}
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=english)
     assert result.returncode == 127
