@@ -61,7 +61,7 @@ class GPTConfig:
     norm_first: bool = True  # False: after each addition, as in the original Transformer and BERT
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
+        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "inner"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.n_embd % self.n_head:
@@ -81,7 +81,7 @@ class GPTConfig:
     @property
     def inner(self) -> int:
         """Width of the feed-forward layer."""
-        return self.n_inner or 4 * self.n_embd
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
 
 
 @dataclass
@@ -480,6 +480,8 @@ def forward_flops(config: GPTConfig, length: int) -> int:
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    if not torch.compiler.is_compiling() and bool((targets == IGNORE).all()):
+        raise ValueError("labels leave nothing to score: every target is -100, or there is only one token")
     try:
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE)
     except IndexError as error:

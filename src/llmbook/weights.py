@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -118,3 +119,88 @@ def _replace(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+# ------------------------------------------------------------ torch.nn.Transformer's layers
+
+_TORCH: Table = (
+    ("layers.", "h."),
+    ("norm.", "ln_f."),
+    (".self_attn.in_proj_", ".attn.c_attn."),
+    (".self_attn.out_proj.", ".attn.c_proj."),
+    (".multihead_attn.in_proj_", ".crossattention.c_attn."),
+    (".multihead_attn.out_proj.", ".crossattention.c_proj."),
+    (".linear1.", ".mlp.c_fc."),
+    (".linear2.", ".mlp.c_proj."),
+    (".norm1.", ".ln_1."),
+)
+_TORCH_ENCODER: Table = (*_TORCH, (".norm2.", ".ln_2."))
+_TORCH_DECODER: Table = (*_TORCH, (".norm2.", ".ln_cross_attn."), (".norm3.", ".ln_2."))
+
+
+def from_torch(state: State) -> dict[str, Tensor]:
+    """The state of a ``torch.nn.TransformerEncoder`` or ``TransformerDecoder`` in our names.
+
+    Torch has no embeddings there: load it into an ``Encoder`` or ``GPT`` with ``strict=False`` and compare
+    with ``blocks(x)``. A last norm (``norm=``) belongs with ``norm_first=True``.
+    """
+    decoder = any(".multihead_attn." in name for name in state)
+    return _rename(state, _TORCH_DECODER if decoder else _TORCH_ENCODER)
+
+
+def to_torch(state: State) -> dict[str, Tensor]:
+    """The other way round, for torch's ``load_state_dict``; embeddings and head are left out."""
+    layers = {n: t for n, t in state.items() if n.startswith(("h.", "ln_f."))}
+    decoder = any(".crossattention." in name for name in layers)
+    return _rename(layers, _TORCH_DECODER if decoder else _TORCH_ENCODER, back=True)
+
+
+# ------------------------------------------------------------ BERT
+
+_BERT: Table = (
+    ("embeddings.word_embeddings.", "wte."),
+    ("embeddings.position_embeddings.", "wpe."),
+    ("embeddings.LayerNorm.", "ln_e."),
+    ("encoder.layer.", "h."),
+    (".attention.self.qkv.", ".attn.c_attn."),
+    (".attention.output.dense.", ".attn.c_proj."),
+    (".attention.output.LayerNorm.", ".ln_1."),
+    (".intermediate.dense.", ".mlp.c_fc."),
+    (".output.dense.", ".mlp.c_proj."),
+    (".output.LayerNorm.", ".ln_2."),
+)
+_SEGMENTS = "embeddings.token_type_embeddings.weight"
+
+
+def from_bert(state: State) -> dict[str, Tensor]:
+    """A ``transformers.BertModel``'s state for ``Encoder``; its pooler, which we don't have, is left out.
+
+    We have one segment: its embedding is added to every position's, which gives the same sums.
+    """
+    extras = ("pooler.", "embeddings.position_ids", "cls.")
+    state = {n.removeprefix("bert."): t for n, t in state.items()}
+    joined = {n: t for n, t in state.items() if not n.startswith(extras)}
+    segments = joined.pop(_SEGMENTS)  # (segments, C)
+    for name in [n for n in joined if ".self.query." in n]:
+        parts = [joined.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+        joined[name.replace("query", "qkv")] = torch.cat(parts)
+    ours = _rename(joined, _BERT)
+    return ours | {"wpe.weight": ours["wpe.weight"] + segments[0]}
+
+
+def to_bert(state: State, segments: int = 2) -> dict[str, Tensor]:
+    """An ``Encoder``'s state for ``BertModel(config, add_pooling_layer=False)``; segment embeddings are 0."""
+    theirs = _rename(state, _BERT, back=True)
+    for name in [n for n in theirs if ".qkv." in n]:
+        parts = zip(("query", "key", "value"), theirs.pop(name).chunk(3), strict=True)
+        theirs |= {name.replace("qkv", part): tensor for part, tensor in parts}
+    return theirs | {_SEGMENTS: state["wte.weight"].new_zeros(segments, state["wte.weight"].shape[1])}
+
+
+def _rename(state: State, table: Table, back: bool = False) -> dict[str, Tensor]:
+    def translate(name: str) -> str:
+        for theirs, ours in table:
+            name = name.replace(ours, theirs) if back else name.replace(theirs, ours)
+        return name
+
+    return {translate(name): tensor for name, tensor in state.items()}
