@@ -1,9 +1,9 @@
 """Execute and check the chapters. `python tools/chapters.py --help` lists the commands.
 
-run      execute chapters through papermill at their defaults, and store them without run metadata
-rerun    execute every chapter with another seed, in a temporary folder: the claims must hold
-nbval    execute every chapter at its defaults: the stored outputs must come out again
-summary  count chapters, cells and claims
+run        execute chapters through papermill at their defaults, and store them without run metadata
+papermill  execute every chapter with another seed, in a temporary folder: the claims must hold
+nbval      execute every chapter at its defaults: the stored outputs must come out again
+summary    count chapters, cells and claims
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ def command_run(args: argparse.Namespace) -> int:
 
 
 def command_rerun(args: argparse.Namespace) -> int:
-    """`rerun`: every claim holds at another seed, on one thread."""
+    """`papermill`: every claim holds at another seed, on one thread."""
     with_corpora = corpora_are_here()
     warm_up()
     chapters = nb.find_chapters(args.chapters, args.folder)
@@ -291,7 +291,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     for name, function in (
         ("run", command_run),
-        ("rerun", command_rerun),
+        ("papermill", command_rerun),
         ("nbval", command_nbval),
         ("summary", command_summary),
     ):
@@ -301,7 +301,7 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "run":
             command.add_argument("-p", dest="parameter", nargs=2, metavar=("NAME", "VALUE"), action="append",
                                  default=[], help="a parameter of the chapter; may be repeated")  # fmt: skip
-        if name == "rerun":
+        if name == "papermill":
             command.add_argument("--seed", type=int, default=1)
     return parser
 
