@@ -40,7 +40,7 @@ def claim(
     """Check ``value`` against its bound, print one line, and record both for the ledger.
 
     Give ``at_least``, ``at_most`` or both; or ``equals``, exactly or (for a number) within ``tol``.
-    Raises :class:`ClaimFailed` if the bound does not hold (NaN never does), ``ValueError`` for a
+    Raises :class:`ClaimFailed` if the bound does not hold (NaN and infinity never do), ``ValueError`` for a
     claim that could not fail.
     """
     value = _plain(value)
@@ -90,6 +90,8 @@ def _holds(value: Any, at_least: float | None, at_most: float | None, equals: An
         return abs(value - equals) <= tol  # False for NaN
     if equals is not None:
         return value == equals
+    if not math.isfinite(value):  # an overflow is no evidence of "at least"
+        return False
     return (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
 
 

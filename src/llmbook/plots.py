@@ -60,6 +60,8 @@ def heatmap(
     NaN cells stay white (use them for masked entries). Other keywords go to ``seaborn.heatmap``.
     """
     values = np.asarray(matrix, dtype=float)  # (rows, columns)
+    if values.ndim != 2:
+        raise ValueError(f"matrix must have two dimensions, got shape {values.shape}")
     for name, labels, size in (("ylabels", ylabels, values.shape[0]), ("xlabels", xlabels, values.shape[1])):
         if labels is not None and len(labels) != size:
             raise ValueError(f"{name} must have {size} entries, one per cell, got {len(labels)}")

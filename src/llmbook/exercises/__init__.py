@@ -39,16 +39,16 @@ def check(
 ) -> bool:
     """Try ``function`` on the cases, print what was found, and return whether all are right.
 
-    Numbers agree within ``tol`` (relative, or absolute below 1). A stub that returns ``None`` is
-    reported as not attempted.
+    Numbers agree within ``tol`` (relative, or absolute below 1). A stub, which returns ``None`` or ``...``
+    or raises ``NotImplementedError``, is reported as not attempted. Raises ``ValueError`` without cases.
     """
+    if not cases:
+        raise ValueError("cases must hold at least one Case, got none")
     got = [_call(function, case) for case in cases]
-    if all(answer is None for answer in got):
-        print("○ Not attempted yet: the function returned None.")
+    if all(answer is None or answer is ... or isinstance(answer, NotImplementedError) for answer in got):
+        print("○ Not attempted yet.")
         return False
-    wrong = [
-        (case, answer) for case, answer in zip(cases, got, strict=True) if not _same(answer, case.want, tol)
-    ]
+    wrong = [(case, answer) for case, answer in zip(cases, got, strict=True) if not _same(answer, case.want, tol)]
     for case in cases:
         print(f"{'✗' if any(case is c for c, _ in wrong) else '✓'} {case.name}")
     if not wrong:
@@ -67,13 +67,19 @@ def _call(function: Callable[..., Any], case: Case) -> Any:
 
 
 def _same(a: Any, b: Any, tol: float) -> bool:
-    if isinstance(a, Exception) or a is None:
-        return False
+    """Whether two answers agree: numbers within ``tol``, words exactly, containers entry by entry."""
+    a, b = _detach(a), _detach(b)
+    if isinstance(b, dict):
+        return isinstance(a, dict) and a.keys() == b.keys() and all(_same(a[k], b[k], tol) for k in b)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(_same(x, y, tol) for x, y in zip(a, b, strict=True))
     try:
-        x, y = np.asarray(_detach(a), dtype=float), np.asarray(_detach(b), dtype=float)
-    except (TypeError, ValueError):  # words, dictionaries, ragged lists
-        return bool(a == b)
-    return x.shape == y.shape and bool(np.allclose(x, y, rtol=tol, atol=tol, equal_nan=True))
+        x, y = np.asarray(a), np.asarray(b)
+    except (TypeError, ValueError, RuntimeError):  # a ragged list
+        return False
+    if x.dtype.kind in "biufc" and y.dtype.kind in "biufc":
+        return x.shape == y.shape and np.allclose(x, y, rtol=tol, atol=tol, equal_nan=True)
+    return np.array_equal(x, y)
 
 
 def _detach(value: Any) -> Any:
@@ -94,18 +100,29 @@ def _explain(first: tuple[Case, Any], hint: str | None) -> str:
         return f"Nearly: {hint}"
     if isinstance(answer, Exception):
         return f"On “{case.name}” your function raised {type(answer).__name__}: {answer}"
-    want, have = (np.shape(_detach(x)) for x in (case.want, answer))
-    if want != have:
+    if answer is None:
+        return f"On “{case.name}” your function returned None: is a `return` missing on some path?"
+    want, have = _shape(case.want), _shape(answer)
+    if want != have and have is not None:
         return f"On “{case.name}” your answer has shape {have}; the right one has {want}."
     return f"On “{case.name}” your answer was {_brief(answer)}; the right one is {_brief(case.want)}."
 
 
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """The shape of numbers; nothing for words and for lists of unequal length."""
+    try:
+        array = np.asarray(_detach(value))
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return array.shape if array.dtype.kind in "biufc" else None
+
+
 def _brief(value: Any) -> str:
+    """An answer in one line, or few: six digits, and the middle of what is long left out."""
     value = _detach(value)
+    if isinstance(value, list | tuple) and _shape(value) is None:
+        entries = [_brief(entry) for entry in value[:6]] + ["…"] * (len(value) > 6)
+        return f"({', '.join(entries)})"
     if isinstance(value, np.ndarray | float | list | tuple):
-        return np.array2string(
-            np.asarray(value, dtype=object if isinstance(value, list | tuple) else None),
-            precision=4,
-            threshold=12,
-        )
+        return np.array2string(np.asarray(value), precision=6, threshold=12)
     return str(value)
