@@ -1,0 +1,530 @@
+r"""ToyWorld: a small town whose stories have exactly known probabilities.
+
+Why the probabilities are exact
+-------------------------------
+A story is told by a walk through choices :math:`c_1, c_2, \dots`, each drawn from a stated distribution that
+depends on the state :math:`s` of the world. Two rules hold for every choice:
+
+1. it is settled by the next token: what is drawn *is* the next token, or a set of sentences that all go on
+   with that token, while the sentences of other outcomes go on with other tokens;
+2. the state changes by what was told, and by nothing else.
+
+So no choice stays hidden, and the state is a function of the prefix, :math:`s_t = f(x_1 \dots x_{t-1})`:
+replay the words and you know it. The next-token distribution is then one that the grammar states,
+
+.. math:: p(x_t \mid x_1 \dots x_{t-1}) = p(x_t \mid s_t),
+
+where sentences that share the next word add their mass. By the chain rule the story has
+:math:`\log p(x_1 \dots x_T) = \sum_t \log p(x_t \mid s_t)`, exactly. Each position has the entropy
+:math:`H_t = -\sum_v p(v \mid s_t) \log p(v \mid s_t)`. No model can have a lower expected loss there, so the
+expectation of :math:`H_t` over stories is the **floor**, and any model's loss is the floor plus its
+Kullback-Leibler divergence from the world.
+
+In code this is a coroutine, `ToyWorld._tell`: it yields a `Step` (the distribution of the next token) and is
+sent the token. Whoever holds the other end decides what that token is. `story` draws it, `trace` and
+`next_token_probs` read it from a given text, `enumerate` tries all of them. One grammar serves them all, so
+they cannot disagree.
+
+The noise dial keeps rule 1: with probability ε a filler ("um") comes before the next word. Fillers are words
+that nothing else says, so they are visible: :math:`p'(w) = (1-ε)\,p(w)` for a word and :math:`ε/|F|` for a filler.
+
+Probabilities are natural, entropies and log-probabilities are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from llmbook import _toyworld_words as words
+from llmbook._toyworld_events import CHOOSERS, EVENTS, OPENERS, Event, State, Step, Template, words_to_number
+
+BOS, EOS = "<bos>", "<eos>"
+PRONOUNS = ("she", "he", "her", "his")
+CANARY = ("the", "secret", "number", "is")
+
+
+class ImpossibleText(ValueError):
+    """The text cannot have been told: `index` and `token` say where it breaks, `why` says why."""
+
+    def __init__(self, index: int, token: str, why: str):
+        super().__init__(f"token {index}, {token!r}: {why}")
+        self.index, self.token, self.why = index, token, why
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer of `is_possible`. True in an `if` when the text, or a story that begins with it, can be told."""
+
+    possible: bool
+    complete: bool = False  # the text ends with <eos>
+    index: int | None = None  # the first token that cannot stand where it stands
+    token: str | None = None
+    why: str = ""
+
+    def __bool__(self) -> bool:
+        return self.possible
+
+
+@dataclass(frozen=True)
+class Rate:
+    """An entropy in nats per token and its standard error (0 when it was enumerated)."""
+
+    value: float
+    standard_error: float
+
+
+@dataclass
+class Story:
+    """A story, or the beginning of one, with everything that is known about it. All lists run over tokens."""
+
+    tokens: list[str]  # ends with "<eos>" when the story is complete
+    logprobs: np.ndarray  # (T,) exact log p(token | tokens before it), nats
+    entropies: np.ndarray  # (T,) entropy of the distribution that the token was drawn from, nats: the floor
+    kinds: list[str]  # "word", "choice", or the name of the fact that settles the token
+    sources: list[int]  # index of the token that settled that fact, or -1
+    state: State
+
+    @property
+    def events(self) -> list[Event]:
+        """What has happened, one event per sentence."""
+        return self.state.events
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.tokens)
+
+    @property
+    def words(self) -> list[str]:
+        """The tokens without "<eos>": a sentence for models that know no end."""
+        return self.tokens[:-1] if self.tokens[-1:] == [EOS] else self.tokens
+
+
+class ToyWorld:
+    """A small language with exact next-token probabilities.
+
+    Args:
+        preset: "tiny" (every story can be enumerated), "small" (about 220 words) or "large" (for a GPU).
+        bias: probability that a person has the gender which a stereotype gives to the occupation, so that
+            p("she" | a nurse of whom nothing else is told) = bias. 0.5 is fair, 1 leaves no exception.
+        noise: probability that a filler ("um", "er", "hm", "uh") is put before the next word, in [0, 1).
+
+    Raises:
+        ValueError: for an unknown preset, or a bias or noise outside its range.
+    """
+
+    def __init__(self, preset: str = "small", *, bias: float = 0.5, noise: float = 0.0):
+        if preset not in words.PRESETS:
+            raise ValueError(f"preset must be one of {sorted(words.PRESETS)}, got {preset!r}")
+        if not 0 <= bias <= 1:
+            raise ValueError(f"bias must be a probability between 0 and 1, got {bias}")
+        if not 0 <= noise < 1:
+            raise ValueError(f"noise must be at least 0 and below 1, got {noise}")
+        self.preset, self.bias, self.noise = preset, float(bias), float(noise)
+        self.size = words.PRESETS[preset]
+        self._take_words()
+        self._take_templates()
+        self.vocabulary: list[str] = self._collect_vocabulary()
+        self.token_to_id: dict[str, int] = {token: i for i, token in enumerate(self.vocabulary)}
+
+    def __repr__(self) -> str:
+        return f"ToyWorld({self.preset!r}, bias={self.bias}, noise={self.noise})"
+
+    # -------------------------------------------------------------------------------------------- set-up
+
+    def _take_words(self) -> None:
+        """The first rows of each table, as tuples."""
+        size = self.size
+
+        def first(n: int, *tables: dict) -> tuple[str, ...]:
+            return tuple(word for table in tables for word in list(table)[:n])
+
+        self.days, self.times = first(size.days, words.DAYS), first(size.times, words.TIMES)
+        self.names_she = first(size.names, words.NAMES_SHE)
+        self.names_he = first(size.names, words.NAMES_HE)
+        self.names_open = first(size.names, words.NAMES_OPEN)
+        self.jobs, self.places = first(size.jobs, words.JOBS), first(size.places, words.PLACES)
+        self.towns, self.colours = first(size.towns, words.TOWNS), first(size.colours, words.COLOURS)
+        self.things, self.fruits = first(size.things, words.THINGS), first(size.fruits, words.FRUITS)
+        self.feelings = first(size.feelings, words.FEELINGS_GOOD, words.FEELINGS_BAD)
+        acts = {**_head(words.ACTS_GOOD, size.feelings), **_head(words.ACTS_BAD, size.feelings)}
+        self.acts, self.group_acts = tuple(acts), tuple(row[0] for row in acts.values())
+        self.scenes = _both_numbers(_head(words.SCENES, size.scenery))
+        self.landmarks = _both_numbers(_head(words.LANDMARKS, size.scenery))
+        self.qualitys = first(size.scenery, words.QUALITIES)
+        self.workplace = {job: words.JOBS[job][2] for job in self.jobs}
+        self.homes = {thing: words.THINGS[thing][2] for thing in self.things}
+
+    def _take_templates(self) -> None:
+        """Sort the templates that this preset uses by stage and by what they open with."""
+        self.templates = [t for t in EVENTS if not self.size.only or t.kind in self.size.only]
+        self._by_opener: dict[str, dict[object, list[Template]]] = {}
+        for t in self.templates:
+            self._by_opener.setdefault(t.stage, {}).setdefault(t.items[0], []).append(t)
+        self._words = {item: Step({item: 1.0}, "word") for t in self.templates for item in t.items if isinstance(item, str)}
+
+    def _collect_vocabulary(self) -> list[str]:
+        """Special tokens, then words in the order in which templates and tables name them, fillers last."""
+        tables = (
+            self.days, self.times, self.jobs, self.names_she, self.names_he, self.names_open, self.places, self.towns,
+            self.things, self.colours, self.fruits, tuple(words.FRUITS[f][0] for f in self.fruits),
+            tuple(words.NUMBERS)[1:] if self.fruits else (), self.feelings,
+            self.acts if self.size.cast > 1 else (),
+            self.group_acts if self.size.cast > 1 else (), self.scenes, self.landmarks, self.qualitys,
+            ("is", "are") if self.scenes else (), tuple(words.TONES), PRONOUNS if self.fruits else PRONOUNS[:2],
+            ("zero", *CANARY) if self.preset != "tiny" else (), words.FILLERS if self.noise else (),
+        )  # fmt: skip
+        literals = [item for t in self.templates for item in t.items if isinstance(item, str)]
+        return list(dict.fromkeys([BOS, EOS, *literals, *(word for table in tables for word in table)]))
+
+    def she(self, job: str) -> float:
+        """Probability that somebody of this occupation is a woman: the bias, or what it leaves."""
+        return self.bias if words.JOBS[job][1] == "she" else 1 - self.bias
+
+    # -------------------------------------------------------------------------------- the story's coroutine
+
+    def _tell(self, state: State) -> Iterator[Step | None]:
+        """Yield the distribution of the next token, be sent the token, and so on; None when the story is over."""
+        while state.stage != "over":
+            yield from self._sentence(state)
+        yield None
+
+    def _sentence(self, state: State) -> Iterator[Step]:
+        """Tell one sentence; `live` holds the templates that agree with its words so far."""
+        event = _begin(state)
+        live = [t for group in self._by_opener[state.stage].values() for t in group]
+        masses = self._openers(state)
+        position = 0
+        while len(live) > 1:
+            step, owner = self._mix(masses, state, event.slots)
+            token = yield step
+            item = owner[token]
+            live = [t for t in live if t.items[position] == item]
+            _note(item, token, state, event)
+            position += 1
+            if len(live) > 1:
+                live, masses = self._continue(live, position, state, event.slots)
+        for item in live[0].items[position:]:  # one sentence is left: say it to its end
+            token = yield self._expand(item, state, event.slots)
+            _note(item, token, state, event)
+        event.template, event.end = live[0], state.length
+        self._close(event, state)
+
+    def _openers(self, state: State) -> dict:
+        """What the next sentence may open with, and the mass of each: {word or slot: mass}."""
+        if state.stage != "main":
+            return dict.fromkeys(self._by_opener[state.stage], 1.0)
+        told = len(state.events) - len(state.cast) - 1
+        linked = state.events[-1].kind in ("then", "later")
+        stop = 0.0 if linked or told < self.size.min_events else self.size.stop
+        if not linked and (told >= self.size.max_events or state.length > self.size.max_tokens):
+            stop = 1.0
+        return self._main_openers[linked, stop]
+
+    @cached_property
+    def _main_openers(self) -> dict[tuple[bool, float], dict]:
+        """For each (the last word was "then", probability of the end): the openers' masses."""
+        table = {}
+        for linked in (False, True):
+            known = {o: m for o, m in OPENERS.items() if o in self._by_opener["main"]}
+            known = {o: m for o, m in known.items() if not (linked and o in ("then", "later"))}
+            total = math.fsum(known.values())
+            for stop in (0.0, self.size.stop, 1.0):
+                masses = {o: m / total * (1 - stop) for o, m in known.items()} | {"that": stop}
+                table[linked, stop] = {o: m for o, m in masses.items() if m > 0}
+        return table
+
+    def _continue(self, live: list[Template], position: int, state: State, slots: dict) -> tuple[list, dict]:
+        """The templates that can still be told, and the mass of each way to go on."""
+        if any(t.items[position] != live[0].items[position] for t in live):
+            live = [t for t in live if not t.when or CHOOSERS[t.when](self, state, slots)]
+        masses: dict = {}
+        for t in live:
+            masses[t.items[position]] = masses.get(t.items[position], 0.0) + t.weight
+        return live, masses
+
+    def _mix(self, masses: dict, state: State, slots: dict) -> tuple[Step, dict]:
+        """Add up the ways to go on: the next token's distribution, and which way each token belongs to."""
+        if len(masses) == 1:
+            (item,) = masses
+            step = self._expand(item, state, slots)
+            return step, dict.fromkeys(step.probs, item)
+        total = sum(masses.values())
+        probs, owner = {}, {}
+        for item, mass in masses.items():
+            for token, p in self._expand(item, state, slots).probs.items():
+                probs[token] = mass / total * p
+                owner[token] = item
+        return Step(probs), owner
+
+    def _expand(self, item: str | tuple[str, str], state: State, slots: dict) -> Step:
+        """A word's step is certain, a slot's is drawn by its chooser."""
+        return self._words[item] if isinstance(item, str) else CHOOSERS[item[1]](self, state, slots)
+
+    def _close(self, event: Event, state: State) -> None:
+        """A sentence has been told: let its facts hold and set the stage for the next."""
+        template = event.template
+        for effect in template.effects:
+            _apply(*effect, event, state)
+        if template.kind == "meet":
+            self._meet(event.slots["who"], event, state)
+        if template.kind not in ("then", "later"):
+            state.topic = event.slots.get("who")
+        state.events.append(event)
+        state.pending = event
+        state.stage = template.next
+        if template.next == "meet" and len(state.cast) == self.size.cast:
+            state.stage = "main"
+
+    def _meet(self, name: str, event: Event, state: State) -> None:
+        state.cast.append(name)
+        if name not in self.names_open:
+            state.know("gender", name, "she" if name in self.names_she else "he", event.at["who"])
+
+    # ------------------------------------------------------------------------------------ walking the coroutine
+
+    def _voice(self, state: State) -> Iterator[Step | None]:
+        """`_tell` with the noise dial: fillers are mixed in, and passed over."""
+        teller = self._tell(state)
+        step = next(teller)
+        while step is not None:
+            token = yield self._with_fillers(step) if self.noise else step
+            state.length += 1
+            if token not in words.FILLERS:
+                step = teller.send(token)
+        yield None
+
+    def _with_fillers(self, step: Step) -> Step:
+        probs = {token: (1 - self.noise) * p for token, p in step.probs.items()}
+        return Step(probs | dict.fromkeys(words.FILLERS, self.noise / len(words.FILLERS)), step.kind, step.source)
+
+    def _walk(self, pick: Callable[[Step, int], str | None]) -> tuple[Story, Step | None]:
+        """Walk a story, `pick`ing each token (None to stop): what was told, and the step after it."""
+        state = State()
+        voice = self._voice(state)
+        step = next(voice)
+        tokens, chances, entropies, kinds, sources = [], [], [], [], []
+        while step is not None and (token := pick(step, len(tokens))) is not None:
+            tokens.append(token)
+            chances.append(step.probs[token])
+            entropies.append(step.entropy)
+            kinds.append("filler" if token in words.FILLERS else step.kind)
+            sources.append(step.source)
+            step = voice.send(token)
+        return Story(tokens, np.log(chances), np.array(entropies), kinds, sources, state), step
+
+    def _read(self, tokens: list[str], visit: Callable[[Step], None] = lambda step: None) -> tuple[Story, Step | None]:
+        """Walk along a given text, showing each step to `visit`."""
+
+        def pick(step: Step, index: int) -> str | None:
+            if index == len(tokens):
+                return None
+            if tokens[index] not in step.probs:
+                raise ImpossibleText(index, tokens[index], self._why(step, tokens, index))
+            visit(step)
+            return tokens[index]
+
+        tokens = list(tokens)
+        story, step = self._walk(pick)
+        if len(story.tokens) < len(tokens):
+            index = len(story.tokens)
+            raise ImpossibleText(index, tokens[index], f"the story ended with {EOS!r} at token {index - 1}")
+        return story, step
+
+    def _why(self, step: Step, tokens: list[str], index: int) -> str:
+        """Why a token cannot stand here, in words."""
+        token = tokens[index]
+        if token not in self.token_to_id:
+            return "is not a word of this world"
+        wanted = [t for t in step.probs if t not in words.FILLERS]
+        before = " ".join(tokens[max(0, index - 5) : index]) or BOS
+        if step.source >= 0 and len(wanted) == 1:
+            return f"after '… {before}' the {step.kind} is settled as {wanted[0]!r} by token {step.source}"
+        shown = ", ".join(wanted[:8]) + (", …" if len(wanted) > 8 else "")
+        return f"cannot follow '… {before}'; possible: {shown}"
+
+    # ------------------------------------------------------------------------------------------- generating
+
+    def story(self, rng: np.random.Generator) -> Story:
+        """Draw one story."""
+        uniform = rng.random
+        return self._walk(lambda step, _: next(iter(step.probs)) if len(step.probs) == 1 else step.draw(uniform()))[0]
+
+    def stories(self, n: int, seed: int) -> list[Story]:
+        """Draw n stories. The first ones are the same whatever n is."""
+        rng = np.random.default_rng(seed)
+        return [self.story(rng) for _ in range(n)]
+
+    # ---------------------------------------------------------------------------------------------- reading
+
+    def replay(self, tokens: list[str]) -> Story:
+        """Parse a text, or the beginning of one, back to its events and state.
+
+        Raises:
+            ImpossibleText: (a ValueError) naming the token at which the text cannot have been told.
+        """
+        return self._read(tokens)[0]
+
+    def is_possible(self, tokens: list[str]) -> Verdict:
+        """Whether a text (or a story that begins with it) can be told, and if not, where it breaks and why."""
+        try:
+            _, step = self._read(tokens)
+        except ImpossibleText as error:
+            return Verdict(False, index=error.index, token=error.token, why=error.why)
+        return Verdict(True, complete=step is None)
+
+    def next_token_dict(self, prefix: list[str]) -> dict[str, float]:
+        """The possible next tokens and their probabilities.
+
+        Raises:
+            ImpossibleText: (a ValueError) where the prefix cannot have been told.
+            ValueError: where the story is over.
+        """
+        story, step = self._read(prefix)
+        if step is None:
+            raise ValueError(f"prefix is a whole story ({len(story.tokens)} tokens): nothing follows {EOS!r}")
+        return dict(step.probs)
+
+    def next_token_probs(self, prefix: list[str]) -> np.ndarray:
+        """The full distribution (V,) of the next token over `vocabulary`. Raises as `next_token_dict` does."""
+        row = np.zeros(len(self.vocabulary))
+        self._fill(row, self.next_token_dict(prefix))
+        return row
+
+    def trace(self, tokens: list[str]) -> np.ndarray:
+        """All distributions along a text, (T, V): row t is p(· | tokens[:t]), so that row t predicts token t."""
+        steps: list[Step] = []
+        self._read(tokens, steps.append)
+        rows = np.zeros((len(steps), len(self.vocabulary)))
+        for row, step in zip(rows, steps, strict=True):
+            self._fill(row, step.probs)
+        return rows
+
+    def _fill(self, row: np.ndarray, probs: dict[str, float]) -> None:
+        for token, p in probs.items():
+            row[self.token_to_id[token]] = p
+
+    def encode(self, tokens: list[str]) -> np.ndarray:
+        """Token ids (T,), int64. Raises ValueError for a word that is not in the vocabulary."""
+        try:
+            return np.array([self.token_to_id[token] for token in tokens], dtype=np.int64)
+        except KeyError as error:
+            raise ValueError(f"token {error.args[0]!r} is not a word of {self}") from None
+
+    def decode(self, ids) -> list[str]:
+        return [self.vocabulary[i] for i in ids]
+
+    # -------------------------------------------------------------------------------------------- the floor
+
+    def entropy_rate(self, n: int = 2000, seed: int = 0) -> Rate:
+        """The floor in nats per token: enumerated in "tiny", else the mean conditional entropy over n stories.
+
+        The estimate is a ratio (entropies over tokens), so its standard error is the delta method's.
+        """
+        if self.preset == "tiny" and not self.noise:
+            return self._exact_entropy_rate()
+        stories = self.stories(n, seed)
+        sums = np.array([story.entropies.sum() for story in stories])
+        lengths = np.array([len(story.tokens) for story in stories])
+        rate = sums.sum() / lengths.sum()
+        return Rate(rate, (sums - rate * lengths).std(ddof=1) / math.sqrt(n) / lengths.mean())
+
+    def _exact_entropy_rate(self) -> Rate:
+        """Entropy of a story over its expected length: -Σ p log p / Σ p T over all stories."""
+        logprobs, lengths = np.array([(logprob, len(tokens)) for tokens, logprob in self.enumerate()]).T
+        p = np.exp(logprobs)
+        return Rate(float(-(p @ logprobs) / (p @ lengths)), 0.0)
+
+    def enumerate(self) -> Iterator[tuple[list[str], float]]:
+        """Every story of the tiny world with its exact log-probability (nats).
+
+        Works like an odometer: always take the first possible token; when the story ends, go back to the last
+        position where another token is left, and take that one.
+        """
+        if self.preset != "tiny" or self.noise:
+            raise ValueError(f"only the tiny preset without noise can be enumerated, got {self}")
+        return self._enumerate()
+
+    def _enumerate(self) -> Iterator[tuple[list[str], float]]:
+        path: list[str] = []
+        while True:
+            options: list[list[str]] = []
+
+            def pick(step: Step, index: int, path=path, options=options) -> str:
+                options.append(list(step.probs))
+                return path[index] if index < len(path) else options[-1][0]
+
+            story = self._walk(pick)[0]
+            yield story.tokens, float(story.logprobs.sum())
+            path = list(story.tokens)
+            while path and path[-1] == options[len(path) - 1][-1]:
+                path.pop()
+            if not path:
+                return
+            last = options[len(path) - 1]
+            path[-1] = last[last.index(path[-1]) + 1]
+
+
+# -------------------------------------------------------------------------------------------------- helpers
+
+
+def _head(table: dict, n: int) -> dict:
+    return dict(list(table.items())[:n])
+
+
+def _both_numbers(table: dict) -> tuple[str, ...]:
+    """birds, bird, horses, horse, …"""
+    return tuple(word for plural, (singular, *_) in table.items() for word in (plural, singular))
+
+
+def _begin(state: State) -> Event:
+    """An empty sentence. One that answers takes over the slots of the question, its roles swapped."""
+    slots, at = {}, {}
+    if state.stage not in ("day", "meet", "main"):
+        slots, at = dict(state.pending.slots), dict(state.pending.at)
+        if "other" in slots:
+            slots["who"], slots["other"] = slots["other"], slots["who"]
+            at["who"], at["other"] = at["other"], at["who"]
+    state.at = at
+    return Event(None, slots, at, start=-1)
+
+
+def _note(item: str | tuple[str, str], token: str, state: State, event: Event) -> None:
+    """Take down a token: its place in the text, its meaning for its slot, the gender that it settles."""
+    index = state.length - 1
+    if event.start < 0:
+        event.start = index
+    if isinstance(item, str):
+        event.at[item] = index
+        return
+    name = item[0]
+    if token in PRONOUNS:
+        person = state.topic if name == "who" else event.slots["who"]
+        if state.get("gender", person) is None:
+            state.know("gender", person, "she" if token in ("she", "her") else "he", index)
+        token = person
+    event.slots[name] = PLURALS.get(token, token)
+    event.at[name] = index
+
+
+def _apply(subject: str, relation: str, operator: str, value: str, event: Event, state: State) -> None:
+    """Make one effect of a template hold: `thing.place=place` and the like."""
+    subjects = state.cast if subject == "they" else [event.slots.get(subject, subject)]
+    source = event.at.get(value, event.end - 1)
+    value = event.slots.get(value, value)
+    for name in subjects:
+        if value == "-":
+            state.forget(relation, name)
+        elif operator == "=":
+            state.know(relation, name, value, source)
+        else:
+            kind = event.slots[relation]  # the relation is named by a slot: how many apples, how many pears
+            change = words_to_number(value) * (1 if operator == "+=" else -1)
+            state.know(kind, name, (state.get(kind, name) or 0) + change, source)
+
+
+PLURALS = {singular: plural for plural, (singular, *_) in words.FRUITS.items()}
