@@ -32,6 +32,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
+from llmbook import corpora
+from llmbook.tokenization import Vocabulary
+from llmbook.toyworld import ToyWorld
+from llmbook.transformer import GPT, GPTConfig
+
 SCHEDULES = ("constant", "linear", "step", "cosine", "wsd")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Batch = Mapping[str, Tensor]
@@ -478,3 +483,101 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+# ------------------------------------------------------------------------------------------------ the shell
+
+
+def load_corpus(name: str, stories: int, seed: int) -> tuple[Vocabulary, Tensor, Tensor]:
+    """A vocabulary and packed ids (N,) for training and validation: ``toyworld``, ``wikipedia``, or a text file.
+
+    ToyWorld and Wikipedia are read word by word, a UTF-8 file character by character; its last tenth is
+    for validation.
+    """
+    if name == "toyworld":
+        told = [story.words for story in ToyWorld().stories(stories, seed)]
+        train, valid = told[: len(told) * 9 // 10], told[len(told) * 9 // 10 :]
+    elif name == "wikipedia":
+        train, valid, _ = ([d.tokens for d in part] for part in corpora.split(corpora.wikipedia(), seed=seed))
+    else:
+        text = Path(name).read_text(encoding="utf-8")
+        train, valid = [list(text[: len(text) * 9 // 10])], [list(text[len(text) * 9 // 10 :])]
+    words = (token for document in train for token in document)
+    vocabulary = Vocabulary(words, min_count=1 if name != "wikipedia" else 3, specials=("<eos>", "<unk>"))
+    packed = [pack([vocabulary.encode(d) for d in part], vocabulary.token_to_id("<eos>")) for part in (train, valid)]
+    return vocabulary, packed[0], packed[1]
+
+
+@torch.no_grad()
+def evaluate_loss(model: nn.Module, tokens: Tensor, block_size: int, batch_size: int = 32) -> float:
+    """Mean loss in nats per predicted token over all whole blocks of ``tokens`` (N,)."""
+    count = len(tokens) // block_size
+    if count < 1:
+        raise ValueError(f"tokens must hold at least one block of {block_size}, got {len(tokens)}")
+    device = next(model.parameters()).device
+    rows = tokens[: count * block_size].view(count, block_size).split(batch_size)
+    losses = [(float(model_loss(model, {"input_ids": r.to(device), "labels": r.to(device)})), len(r)) for r in rows]
+    return sum(loss * n for loss, n in losses) / count
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m llmbook.training",
+        description="Train the book's GPT. On several processes: torchrun --nproc-per-node 2 -m llmbook.training …",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--corpus", default="toyworld", help="toyworld, wikipedia, or a UTF-8 text file")
+    parser.add_argument("--stories", type=int, default=10_000, help="how many ToyWorld stories to draw")
+    parser.add_argument("--output", required=True, help="folder for checkpoints, the model and its history")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in the output folder")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="cpu, cuda or mps")
+    for name, default in {"n_layer": 4, "n_head": 4, "n_embd": 128, "dropout": 0.0}.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help="the model's")
+    for setting in dataclasses.fields(TrainingArguments):
+        flag = f"--{setting.name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(setting.default), default=setting.default, help="see TrainingArguments")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train from the shell; the folder named by ``--output`` then holds what ``GPT.from_pretrained`` reads."""
+    options = _parser().parse_args(argv)
+    args = TrainingArguments(**{f.name: getattr(options, f.name) for f in dataclasses.fields(TrainingArguments)})
+    with _process_group(options.device) as device:
+        vocabulary, train, valid = load_corpus(options.corpus, options.stories, args.seed)
+        shape = {name: getattr(options, name) for name in ("n_layer", "n_head", "n_embd")}
+        drop = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), options.dropout)
+        config = GPTConfig(vocab_size=len(vocabulary), n_positions=args.block_size, **shape, **drop)
+        model = GPT(config, generator=torch.Generator().manual_seed(args.seed)).to(device)
+        history = fit(
+            model,
+            packed_batches(train, args),
+            args,
+            evaluate=lambda m: evaluate_loss(m, valid, args.block_size),
+            checkpoint_dir=Path(options.output) / "checkpoints",
+            resume=options.resume,
+        )
+        if _ranks()[0] == 0:
+            model.save_pretrained(options.output)
+            vocabulary.save(Path(options.output) / "vocabulary.json")
+            print(json.dumps({"steps": len(history.steps), "validation_loss": history.evaluations[-1]["loss"]}))
+
+
+@contextlib.contextmanager
+def _process_group(device: str) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did; each CUDA process gets a card of its own."""
+    if "LOCAL_RANK" not in os.environ:
+        yield torch.device(device)
+        return
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield torch.device(device, int(os.environ["LOCAL_RANK"])) if device == "cuda" else torch.device(device)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt as stopped:
+        sys.exit(f"{stopped}")

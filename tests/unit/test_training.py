@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -18,12 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from llmbook.tokenization import Vocabulary
 from llmbook.training import (
     NonFiniteLoss,
     TrainingArguments,
+    evaluate_loss,
     fit,
     latest_checkpoint,
     learning_rate,
+    load_corpus,
     pack,
     packed_batches,
 )
@@ -269,3 +273,66 @@ def test_a_killed_or_interrupted_process_resumes_to_the_same_bits(tmp_path, sent
     assert again.returncode == 0, errors
     resumed, _ = train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)
     assert same(whole, resumed)
+
+
+# The shell
+
+
+SMALL = "--n-layer 1 --n-head 2 --n-embd 16 --max-steps 6 --batch-size 4 --block-size 16 --device cpu"
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+
+
+def shell(*words: str, launcher=(sys.executable, "-m")) -> str:
+    command = [*launcher, "llmbook.training", *words, *SMALL.split()]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "text.txt"
+    path.write_text("the cat sat on the mat and the dog sat on the log . " * 20, encoding="utf-8")
+    return str(path)
+
+
+def losses(folder) -> list[float]:
+    state = json.loads((latest_checkpoint(folder / "checkpoints") / "state.json").read_text())
+    return [row["loss"] for row in state["history"]["steps"]]
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory, text_file):
+    folder = tmp_path_factory.mktemp("one")
+    return folder, shell("--corpus", text_file, "--output", str(folder))
+
+
+def test_two_processes_have_the_losses_of_one(tmp_path, text_file, one_process):
+    shell("--corpus", text_file, "--output", str(tmp_path), "--gradient-accumulation-steps", "2", launcher=TORCHRUN)
+    np.testing.assert_allclose(losses(tmp_path), losses(one_process[0]), atol=1e-5)
+
+
+def test_the_shell_leaves_a_model_that_transformers_reads(one_process):
+    folder, printed = one_process
+    assert json.loads(printed)["steps"] == 6
+    model = transformers.GPT2LMHeadModel.from_pretrained(folder)
+    assert model.config.n_embd == 16
+    assert len(Vocabulary.load(folder / "vocabulary.json")) == model.config.vocab_size
+
+
+@pytest.mark.parametrize("name", ["toyworld", "wikipedia"])
+def test_corpora_are_packed_for_training_and_validation(name):
+    vocabulary, train, valid = load_corpus(name, stories=20, seed=0)
+    assert len(train) > 5 * len(valid) > 0
+    assert int(torch.cat([train, valid]).max()) < len(vocabulary)
+    assert (train == vocabulary.token_to_id("<eos>")).any()
+
+
+def test_evaluate_loss_is_the_mean_over_blocks():
+    model, row = Bigram(), tokens(40)
+    blocks = row.view(5, 8)
+    expected = np.mean([model(b[None], b[None]).loss.item() for b in blocks])
+    assert evaluate_loss(model, row, 8, batch_size=2) == pytest.approx(expected, rel=1e-6)
+    with pytest.raises(ValueError, match="at least one block of 64"):
+        evaluate_loss(model, row, 64)
