@@ -1,17 +1,22 @@
-"""Sphinx extension: each code cell of a chapter gets an anchor, `#cell-<id>`, with the notebook's cell id.
+"""Sphinx extension: an anchor for each code cell of a chapter, and a description for each page.
 
-The ids follow from the cell's source (see tools/notebook.py), so that a link from the claims ledger
-or the audit survives cells being inserted or moved.
+A code cell gets the id `cell-<id>`, with the notebook's cell id. Those follow from the cell's source
+(see tools/notebook.py), so that a link from the claims ledger or the audit survives cells being
+inserted or moved. The description, which search engines show, is the page's first paragraph and, in a
+chapter, what a reader will be able to do.
 """
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+
+MAX_DESCRIPTION = 300  # characters
 
 
 def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
@@ -25,6 +30,20 @@ def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
             node["ids"].append(f"cell-{name}")
 
 
+def add_description(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Put a `<meta name="description">` into a page that comes from a source file."""
+    if doctree is None:
+        return
+    paragraphs = [" ".join(node.astext().split()) for node in doctree.findall(nodes.paragraph)]
+    text = " ".join(p for p in paragraphs if p)[: MAX_DESCRIPTION + 1]
+    if len(text) > MAX_DESCRIPTION:
+        text = text.rsplit(" ", 1)[0] + " …"
+    context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(text)}" />'
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
+    app.connect("html-page-context", add_description)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

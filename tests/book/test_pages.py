@@ -1,0 +1,91 @@
+"""The rendered book: every page is there, whole, readable offline and fit for a phone."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pages
+import pytest
+import screenshots
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def toc() -> list[str]:
+    """Every page that _toc.yml names."""
+    content = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files: list[str] = []
+
+    def walk(entry: object) -> None:
+        if isinstance(entry, dict):
+            files.extend(value for key, value in entry.items() if key in ("root", "file"))
+            for value in entry.values():
+                walk(value)
+        elif isinstance(entry, list):
+            for value in entry:
+                walk(value)
+
+    walk(content)
+    return files
+
+
+@pytest.mark.parametrize("name", toc())
+def test_page_exists(book, name):
+    assert (book / f"{name}.html").exists()
+
+
+@pytest.mark.parametrize("check", pages.CHECKS, ids=lambda c: c.__name__)
+@pytest.mark.parametrize("name", toc())
+def test_page(book, name, check):
+    assert check(book / f"{name}.html") == []
+
+
+def test_every_chapter_is_in_the_contents():
+    assert {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.ipynb")} <= set(toc())
+
+
+def test_ledger_links_lead_to_the_cells_that_make_the_claims(book):
+    data = json.loads((ROOT / "book" / "claims.json").read_text(encoding="utf-8"))
+    ledger = {a["href"]: a.get_text() for a in pages.page(book / "book" / "claims.html").select("td > a, td p > a")}
+    for chapter in data["chapters"]:
+        target = pages.page(book / "notebooks" / f"{chapter['chapter']}.html")
+        for claim in chapter["claims"]:
+            anchor = f"cell-{claim['cell']}"
+            assert ledger.get(f"../notebooks/{chapter['chapter']}.html#{anchor}")
+            assert claim["text"] in target.find(id=anchor).get_text()
+
+
+def test_every_work_cited_is_listed_and_every_entry_is_whole(book):
+    entries = re.findall(r"^@\w+\{(\S+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = pages.page(book / "book" / "bibliography.html").select(".citation")
+    assert len(listed) == len(entries) == len(set(entries))
+    assert all(len(entry.get_text(strip=True)) > 40 for entry in listed)
+
+
+def test_every_glossary_term_has_a_definition(book):
+    terms = pages.page(book / "book" / "glossary.html").select("dl.glossary dt")
+    assert terms
+    assert all(term.find_next_sibling("dd").get_text(strip=True) for term in terms)
+
+
+# --- in a browser -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def address(book):
+    if screenshots.CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: overflow and mathematics are not measured")
+    with screenshots.served(book) as address:
+        yield address
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("name", toc())
+def test_page_fits_a_phone_and_its_mathematics_sets(address, name):
+    found = screenshots.measure(address, f"{name}.html", screenshots.PHONE)
+    assert found.pop("width") == screenshots.PHONE
+    assert found.pop("height") > 0
+    assert not any(found.values()), found
