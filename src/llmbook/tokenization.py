@@ -1,4 +1,4 @@
-"""From text to numbers and back: vocabularies."""
+"""From text to numbers and back: vocabularies of words, and byte-pair encoding (from :mod:`llmbook.bpe`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-UNKNOWN = "<unk>"
+from llmbook.bpe import BPE, UNKNOWN
+
+__all__ = ["BPE", "UNKNOWN", "Vocabulary"]
 
 
 class Vocabulary:
