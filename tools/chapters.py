@@ -129,10 +129,20 @@ def execute(notebook: NotebookNode, chapter: str, given: dict[str, Any], threads
     return executed
 
 
+def formatted(notebook: NotebookNode) -> NotebookNode:
+    """The notebook with its code as `make lint` wants it: formatting later would part it from its outputs."""
+    with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
+        copy = Path(folder, "chapter.ipynb")
+        nb.write(notebook, copy)
+        command = [sys.executable, "-m", "ruff", "format", "--quiet", "--config", nb.ROOT / "pyproject.toml", copy]
+        subprocess.run(command, check=False)  # code that cannot be parsed fails in its cell, with its name
+        return nb.read(copy)
+
+
 def run_one(path: Path, given: dict[str, Any], output: Path) -> Result:
     """Execute a chapter and store it at ``output``; on failure, ``output`` stays as it was."""
     start = time.monotonic()
-    notebook = nb.read(path)
+    notebook = formatted(nb.read(path))
     for cell in nb.code_cells(notebook):
         cell.outputs, cell.execution_count = [], None
         cell.metadata["executed_source"] = nb.source_hash(cell)

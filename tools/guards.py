@@ -1,7 +1,10 @@
 """Guards: what must never be true of a committed chapter. Each is a function from a notebook to faults.
 
-They read the stored notebook and run nothing. tests/notebooks/test_guards.py plants each fault.
-What they cannot see is listed in CONTRIBUTING.md.
+They read the stored notebook and run nothing; tests/notebooks/test_guards.py plants each fault.
+
+What they cannot see, and a reviewer must look for: a bound so loose that a broken mechanism would meet
+it; a claim that bounds another number than the ≈ before it; figures in the prose as words or whole
+numbers ("three times"); what a picture shows; a reality-check cell that changes an object in place.
 """
 
 from __future__ import annotations

@@ -72,6 +72,12 @@ def test_failing_chapter_is_named_and_left_as_it_was(tmp_path, source, said):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_run_formats_the_code_that_it_stores(tmp_path):
+    path = chapter(tmp_path, new_code_cell("x=1\nprint( x )"))
+    assert chapters.run_one(path, {}, path).error == ""
+    assert nb.code_cells(nb.read(path))[1].source == "x = 1\nprint(x)"
+
+
 def test_unknown_parameter_is_refused(tmp_path):
     path = chapter(tmp_path)
     assert "90_little has no parameter 'sede'; it has: seed" in chapters.run_one(path, {"sede": 1}, path).error
