@@ -108,7 +108,7 @@ class Event:
 # A chooser looks at the state and at the slots filled so far and gives a Step, or None where nothing fits
 # (then the sentence cannot be said now).
 
-Chooser = Callable[["World", State, dict[str, str]], "Step | None"]
+Chooser = Callable[..., Step | None]  # (world, state, slots)
 CHOOSERS: dict[str, Chooser] = {}
 
 
@@ -138,6 +138,11 @@ def settled(state: State, relation: str, subject: str, kind: str | None = None) 
     """The one token that the facts allow."""
     fact = state.facts.get(relation, {}).get(subject)
     return None if fact is None else Step({str(fact.value): 1.0}, kind or relation, fact.source)
+
+
+def thing_of(state: State, things: tuple[str, ...]) -> Step | None:
+    """One of some things that the story has mentioned; settled where there is only one."""
+    return Step({things[0]: 1.0}, "thing", state.source("colour", things[0])) if len(things) == 1 else uniform(things)
 
 
 @chooser
@@ -232,20 +237,20 @@ def new(world, state, slots):
 
 @chooser
 def held(world, state, slots):
-    return uniform(state.subjects("holder", slots["who"]))
+    return thing_of(state, state.subjects("holder", slots["who"]))
 
 
 @chooser
 def theirs(world, state, slots):
     """Something that the person asked holds (any other person, where nobody was named yet)."""
     others = [slots["other"]] if "other" in slots else [n for n in state.cast if n != slots["who"]]
-    return uniform(tuple(t for name in others for t in state.subjects("holder", name)))
+    return thing_of(state, tuple(t for name in others for t in state.subjects("holder", name)))
 
 
 @chooser
 def lost(world, state, slots):
     """A thing that lies somewhere."""
-    return uniform(tuple(t for t in state.facts.get("colour", {}) if state.get("place", t)))
+    return thing_of(state, tuple(t for t in state.facts.get("colour", {}) if state.get("place", t)))
 
 
 @chooser
@@ -281,7 +286,7 @@ def asked(world, state, slots):
 
 @chooser
 def mentioned(world, state, slots):
-    return uniform(tuple(state.facts.get("colour", {})))
+    return thing_of(state, tuple(state.facts.get("colour", {})))
 
 
 @chooser
@@ -347,7 +352,8 @@ def _in_number(step: Step | None, slots) -> Step | None:
 
 @chooser
 def owned(world, state, slots):
-    return uniform(tuple(f for f in world.fruits if state.get(f, slots["who"])))
+    fruits = tuple(f for f in world.fruits if state.get(f, slots["who"]))
+    return Step({fruits[0]: 1.0}, "thing", state.source(fruits[0], slots["who"])) if len(fruits) == 1 else uniform(fruits)
 
 
 @chooser
@@ -414,6 +420,15 @@ def agree(world, state, slots):
 
 for _name in ("time", "job", "town", "colour", "scene", "quality"):
     CHOOSERS[_name] = lambda world, state, slots, _name=_name: uniform(getattr(world, _name + "s"))
+
+
+@chooser
+def beyond(world, state, slots):
+    """A second landmark, other than the first."""
+    first = slots["landmark"]
+    return uniform(tuple(l for l in world.landmarks if l.rstrip("s") != first.rstrip("s")))
+
+
 CHOOSERS["landmark"] = lambda world, state, slots: uniform(world.landmarks)
 
 NUMBERS = tuple(words.NUMBERS)
@@ -474,20 +489,20 @@ EVENTS: tuple[Template, ...] = (
     T("meet", 1, "the {job} {who=newcomer} is in the {place=work} .", "{job} {who} 在:in {place} 里 。",
       "who.job=job who.place=place", stage="meet", then="meet"),
     # Going about.
-    *(T("go", 0.5, f"{{who}} {verb} to the {{place=elsewhere}} .", f"{{who}} {chinese} 了 {{place}} 。", "who.place=place")
+    *(T("go", 0.3, f"{{who}} {verb} to the {{place=elsewhere}} .", f"{{who}} {chinese} 了 {{place}} 。", "who.place=place")
       for verb, chinese in (("goes", "去:goes"), ("walks", "走:walks 到:to"), ("runs", "跑:runs 到:to"))),
-    T("travel", 0.4, "{who} travels to {town} .", "{who} 去:travels {town} 旅行:travels 。", "who.place=town", when="town"),
+    T("travel", 0.3, "{who} travels to {town} .", "{who} 去:travels {town} 旅行:travels 。", "who.place=town", when="town"),
     # Things: bought, left somewhere, given, looked for.
     T("get", 0.8, "{who} buys a {colour} {thing=new} .", "{who} 买:buys 了 一:a {thing.m} {colour} 的 {thing} 。",
       "thing.colour=colour thing.holder=who", when="new"),
-    T("leave", 1.2, "{who} leaves a {colour} {thing=new} in the {place=home} .",
+    T("leave", 3.0, "{who} leaves a {colour} {thing=new} in the {place=home} .",
       "{who} 在:in {place} 里 留下:leaves 了 一:a {thing.m} {colour} 的 {thing} 。",
       "thing.colour=colour thing.place=place who.place=place", when="new"),
-    T("leave", 2.5, "{who} leaves the {thing=held} in the {place=home} .",
+    T("leave", 3.0, "{who} leaves the {thing=held} in the {place=home} .",
       "{who} 把 {thing} 留:leaves 在:in 了 {place} 里 。", "thing.place=place who.place=place thing.holder=-", when="held"),
     T("give", 1.0, "{who} gives the {thing=held} to {other} .", "{who} 把 {thing} 给:gives 了 {other} 。",
       "thing.holder=other other.luck=up", when="held"),
-    T("look", 2.5, "{who} looks for the {thing=lost} and finds it in the {place=kept} .",
+    T("look", 7.0, "{who} looks for the {thing=lost} and finds it in the {place=kept} .",
       "{who} 找:looks {thing} ， 在:in {place} 里 找到:finds 了 它:it 。",
       "thing.holder=who thing.place=- who.place=place who.luck=up", when="lost"),
     T("guess", 1.2, "{who} looks for the {thing=lost} in the {place=guess} .", "{who} 在:in {place} 里 找:looks {thing} 。",
@@ -496,26 +511,26 @@ EVENTS: tuple[Template, ...] = (
       when="hit", stage="search"),
     T("miss", 1, "it is not there .", "它:it 不:not 在:is 那里:there 。", "who.luck=down", when="miss", stage="search"),
     # Counting.
-    T("pick", 1.3, "{who} picks {n=amount} {fruit=fresh} .", "{who} 采:picks 了 {n} {fruit.m} {fruit} 。", "who.fruit+=n",
+    T("pick", 1.3, "{who} picks {n=amount} {fruit=fresh} .", "{who} 采摘:picks 了 {n} {fruit.m} {fruit} 。", "who.fruit+=n",
       when="fresh"),
     T("eat", 0.6, "{who} eats {n=bite} {fruit=edible} .", "{who} 吃:eats 了 {n} {fruit.m} {fruit} 。", "who.fruit-=n",
       when="edible"),
-    T("count", 1.2, "{who} counts {poss} {fruit=owned} : {n=total} .",
+    T("count", 1.5, "{who} counts {poss} {fruit=owned} : {n=total} .",
       "{who} 数:counts 了 数 {poss} 的 {fruit} ： {n} {fruit.m} 。", when="owned"),
     # Feelings.
-    T("feel", 1.2, "{who} is {feeling} .", "{who} 很:is {feeling} 。", "who.feeling=feeling"),
-    T("act", 0.8, "{who} {act} .", "{who} {act} 。"),
+    T("feel", 0.8, "{who} is {feeling} .", "{who} 很:is {feeling} 。", "who.feeling=feeling"),
+    T("act", 0.5, "{who} {act} .", "{who} {act} 。"),
     # Everybody at once: the verb is plural.
     T("go", 1, "they go to the {place} .", "{they} 去:go 了 {place} 。", "they.place=place"),
     T("feel", 1, "they are {feeling} .", "{they} 很:are {feeling} 。", "they.feeling=feeling"),
     T("act", 1, "they {act=group_act} .", "{they} {act} 。"),
     # Scenery: nothing happens, but the verb agrees with a noun six words back.
-    T("scene", 1, "the {scene} near the {landmark} behind the {landmark2=landmark} {is=agree} {quality} .",
+    T("scene", 1, "the {scene} near the {landmark} behind the {landmark2=beyond} {is=agree} {quality} .",
       "{landmark2} 后面:behind 的 {landmark} 旁边:near 的 那:the {scene.m} {scene} 很:is {quality} 。"),
     T("then", 1, "then", "然后:then"),
     T("later", 1, "later", "后来:later"),
     # Dialogue: a question sets the stage for its answer.
-    T("ask_place", 1.2, "{who} asks {other} : where is the {thing=asked} ?", "{who} 问:asks {other} ： {thing} 在:is 哪里:where ？",
+    T("ask_place", 1.5, "{who} asks {other} : where is the {thing=asked} ?", "{who} 问:asks {other} ： {thing} 在:is 哪里:where ？",
       when="asked", then="ask_place"),
     T("say_place", 1, "{who=speaker} says : it is in the {place=kept} .", "{who} 说:says ： 它:it 在:in {place} 里 。",
       when="kept", stage="ask_place"),
@@ -526,26 +541,26 @@ EVENTS: tuple[Template, ...] = (
       when="unknown", stage="ask_place"),
     T("say_maybe", 0.3, "{who=speaker} says : maybe in the {place=home} .", "{who} 说:says ： 也许:maybe 在:in {place} 里 。",
       when="unknown", stage="ask_place"),
-    T("ask_count", 0.6, "{who} asks {other} : how many {fruit=countable} do you have ?",
+    T("ask_count", 0.5, "{who} asks {other} : how many {fruit=countable} do you have ?",
       "{who} 问:asks {other} ： 你:you 有:have 几:how {fruit.m} {fruit} ？", then="ask_count"),
     T("say_count", 1, "{who=speaker} says : I have {n=total} .", "{who} 说:says ： 我:I 有:have {n} {fruit.m} 。",
       when="total", stage="ask_count"),
     T("say_none", 1, "{who=speaker} says : I have none .", "{who} 说:says ： 我:I 没有:none 。", when="none", stage="ask_count"),
-    T("ask_day", 0.4, "{who} asks {other} : what day is it ?", "{who} 问:asks {other} ： 今天:it 是:is 星期:day 几:what ？",
+    T("ask_day", 0.25, "{who} asks {other} : what day is it ?", "{who} 问:asks {other} ： 今天:it 是:is 星期:day 几:what ？",
       then="ask_day"),
     T("say_day", 1, "{who=speaker} says : it is {day} .", "{who} 说:says ： 今天:it 是:is {day} 。", stage="ask_day"),
-    T("ask_colour", 0.6, "{who} asks {other} : what colour is the {thing=mentioned} ?",
+    T("ask_colour", 0.5, "{who} asks {other} : what colour is the {thing=mentioned} ?",
       "{who} 问:asks {other} ： {thing} 是:is 什么:what 颜色:colour 的 ？", when="mentioned", then="ask_colour"),
     T("say_colour", 1, "{who=speaker} says : it is {colour=shade} .", "{who} 说:says ： 它:it 是:is {colour} 的 。",
       stage="ask_colour"),
-    T("request", 0.8, "{who} asks {other} : please give me the {thing=theirs} .",
+    T("request", 0.6, "{who} asks {other} : please give me the {thing=theirs} .",
       "{who} 对 {other} 说:asks ： 请:please 把 {thing} 给:give 我:me 。", when="theirs", then="request"),
     T("grant", 0.7, "{who=speaker} says : here you are .", "{who} 说:says ： 给:here 你:you 。",
       "thing.holder=other other.luck=up", stage="request", then="thank"),
     T("refuse", 0.3, "{who=speaker} says : sorry , I need it .", "{who} 说:says ： 对不起:sorry ， 我:I 需要:need 它:it 。",
       "other.luck=down", stage="request"),
     T("thank", 1, "{who=speaker} says : thank you .", "{who} 说:says ： 谢谢:thank 你:you 。", stage="thank"),
-    T("invite", 0.5, "{who} asks {other} : will you come to the {place} with me ?",
+    T("invite", 0.35, "{who} asks {other} : will you come to the {place} with me ?",
       "{who} 问:asks {other} ： 你:you 和:with 我:me 一起 去:come {place} 吗 ？", then="invite"),
     T("accept", 0.7, "{who=speaker} says : yes , let us go .", "{who} 说:says ： 好:yes ， 我们:us 走:go 吧:let 。",
       "who.place=place other.place=place", stage="invite"),

@@ -40,12 +40,14 @@ from functools import cached_property
 
 import numpy as np
 
+from llmbook import _toyworld_labels as labels
 from llmbook import _toyworld_words as words
 from llmbook._toyworld_events import CHOOSERS, EVENTS, OPENERS, Event, State, Step, Template, words_to_number
 
 BOS, EOS = "<bos>", "<eos>"
 PRONOUNS = ("she", "he", "her", "his")
 CANARY = ("the", "secret", "number", "is")
+QUESTION_WORDS = ("who", "does", "feel", "job", "of")  # said in `Story.questions` only
 
 
 class ImpossibleText(ValueError):
@@ -102,6 +104,15 @@ class Story:
     def words(self) -> list[str]:
         """The tokens without "<eos>": a sentence for models that know no end."""
         return self.tokens[:-1] if self.tokens[-1:] == [EOS] else self.tokens
+
+    # Labels, made when they are first asked for.
+    summary = cached_property(labels.summary)
+    questions = cached_property(labels.questions)
+    relations = cached_property(labels.relations)
+    entities = cached_property(labels.entities)
+    sentiment = cached_property(labels.sentiment)
+    dialogue = cached_property(labels.dialogue)
+    chinese = cached_property(labels.chinese)
 
 
 class ToyWorld:
@@ -176,7 +187,7 @@ class ToyWorld:
             self.acts if self.size.cast > 1 else (),
             self.group_acts if self.size.cast > 1 else (), self.scenes, self.landmarks, self.qualitys,
             ("is", "are") if self.scenes else (), tuple(words.TONES), PRONOUNS if self.fruits else PRONOUNS[:2],
-            ("zero", *CANARY) if self.preset != "tiny" else (), words.FILLERS if self.noise else (),
+            ("zero", *CANARY, *QUESTION_WORDS) if self.preset != "tiny" else (), words.FILLERS if self.noise else (),
         )  # fmt: skip
         literals = [item for t in self.templates for item in t.items if isinstance(item, str)]
         return list(dict.fromkeys([BOS, EOS, *literals, *(word for table in tables for word in table)]))
@@ -359,6 +370,28 @@ class ToyWorld:
         rng = np.random.default_rng(seed)
         return [self.story(rng) for _ in range(n)]
 
+    def canary(self, rng: np.random.Generator, digits: int = 4) -> list[str]:
+        """A secret that the world itself never tells: "the secret number is three one four one . <eos>".
+
+        The digits are uniform, so a reader who has not seen it needs digits · log 10 nats for them.
+        """
+        if self.preset == "tiny":
+            raise ValueError("the tiny preset has no words for a canary; use 'small' or 'large'")
+        if digits < 1:
+            raise ValueError(f"digits must be at least 1, got {digits}")
+        return [*CANARY, *(list(words.NUMBERS)[i] for i in rng.integers(10, size=digits)), ".", EOS]
+
+    def corpus(self, n: int, seed: int, *, canary: list[str] | None = None, copies: int = 0) -> list[list[str]]:
+        """The tokens of n stories, with `copies` copies of a canary put in at random places: n + copies texts."""
+        if copies < 0 or (copies and not canary):
+            raise ValueError(f"copies must be at least 0, and 0 without a canary; got {copies} with canary={canary}")
+        if unknown := [token for token in canary or [] if token not in self.token_to_id]:
+            raise ValueError(f"canary contains {unknown[0]!r}, which is not a word of {self}")
+        texts = [story.tokens for story in self.stories(n, seed)]
+        for place in np.random.default_rng([seed, copies]).integers(n + 1, size=copies):
+            texts.insert(place, list(canary))
+        return texts
+
     # ---------------------------------------------------------------------------------------------- reading
 
     def replay(self, tokens: list[str]) -> Story:
@@ -467,6 +500,42 @@ class ToyWorld:
                 return
             last = options[len(path) - 1]
             path[-1] = last[last.index(path[-1]) + 1]
+
+
+# ---------------------------------------------------------------------------------------------- known PMI
+
+
+def expected_cooccurrence(world: ToyWorld, window: int) -> np.ndarray:
+    r"""Expected number of times per story that word j stands within `window` words of word i: (V, V), exact.
+
+    A story's counts are what skip-gram sees as (centre, context) pairs, without subsampling or a random window.
+    The expectation is :math:`\sum_{stories} p(story)\, \#_{story}(i, j)`, over all stories of the tiny world.
+    "<eos>" is no word: pairs with it are left out.
+
+    Raises:
+        ValueError: for a window below 1, or a world that cannot be enumerated.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1, got {window}")
+    size = len(world.vocabulary)
+    flat = np.zeros(size * size)
+    for tokens, logprob in world.enumerate():
+        ids = world.encode(tokens[:-1])
+        for distance in range(1, min(window, len(ids) - 1) + 1):
+            np.add.at(flat, ids[:-distance] * size + ids[distance:], math.exp(logprob))
+    counts = flat.reshape(size, size)
+    return counts + counts.T
+
+
+def pmi(counts: np.ndarray) -> np.ndarray:
+    """Pointwise mutual information (V, V) in nats of co-occurrence counts (V, V); -inf where two never meet."""
+    counts = np.asarray(counts, dtype=float)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any() or counts.sum() <= 0:
+        raise ValueError(f"counts must be a square matrix of non-negative numbers, not all 0, got shape {counts.shape}")
+    joint = counts / counts.sum()
+    chance = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
+    ratio = np.divide(joint, chance, out=np.zeros_like(joint), where=joint > 0)
+    return np.log(ratio, out=np.full_like(ratio, -np.inf), where=ratio > 0)
 
 
 # -------------------------------------------------------------------------------------------------- helpers
