@@ -56,7 +56,7 @@ chapters: $(READY) ## every chapter twice: papermill with another seed, then nbv
 	$(BIN)/python tools/chapters.py nbval
 
 test: lint unit chapters book ## all that CI runs
-	$(BIN)/python -m pytest tests/book
+	$(BIN)/python -m pytest tests/book -n 2
 
 notebooks: $(READY) ## re-execute and store the chapters (CH=03 for one)
 	$(BIN)/python tools/chapters.py run $(CH)

@@ -1,6 +1,6 @@
 """The claims ledger: what every claim of the book measured at three seeds (`make ledger`).
 
-Runs each chapter at seeds 0, 1 and 2 and writes book/claims.json (the values) and book/claims.md (the
+Runs each chapter at seeds 0, 1 and 2 and writes book/data/claims.json (the values) and book/claims.md (the
 page). A run is kept in .cache/ledger/ under a key of the chapter's code, the library and the pinned
 packages, so that a second call is quick and an interrupted one goes on where it stopped.
 """
@@ -27,7 +27,7 @@ from nbformat import NotebookNode
 
 SEEDS = (0, 1, 2)
 CACHE = nb.ROOT / ".cache" / "ledger"
-VALUES = nb.ROOT / "book" / "claims.json"
+VALUES = nb.ROOT / "book" / "data" / "claims.json"
 PAGE = nb.ROOT / "book" / "claims.md"
 
 INTRODUCTION = """\

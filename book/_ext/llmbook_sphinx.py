@@ -43,7 +43,15 @@ def add_description(
     context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(text)}" />'
 
 
+def drop_thebe(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Leave out the live-code scripts, which Jupyter Book adds to every page though we never switch them on."""
+    context["script_files"] = [script for script in context["script_files"] if "thebe" not in str(script)]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
     app.connect("html-page-context", add_description)
+    app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -48,7 +48,7 @@ def test_every_chapter_is_in_the_contents():
 
 
 def test_ledger_links_lead_to_the_cells_that_make_the_claims(book):
-    data = json.loads((ROOT / "book" / "claims.json").read_text(encoding="utf-8"))
+    data = json.loads((ROOT / "book" / "data" / "claims.json").read_text(encoding="utf-8"))
     ledger = {a["href"]: a.get_text() for a in pages.page(book / "book" / "claims.html").select("td > a, td p > a")}
     for chapter in data["chapters"]:
         target = pages.page(book / "notebooks" / f"{chapter['chapter']}.html")
