@@ -325,6 +325,8 @@ def test_module_pads_and_looks_back_at_once():
     for need_weights in (False, True):
         output, _ = ours(x, attn_mask=real[:, None, None], is_causal=True, need_weights=need_weights)
         torch.testing.assert_close(output, expected)
+    expected = theirs(x, x, x, attn_mask=~causal_mask(5))[0]
+    torch.testing.assert_close(ours(x, is_causal=True)[0], expected)
     bias = draw((5, 5), seed=5)[0].detach()
     expected = theirs(x, x, x, attn_mask=bias.masked_fill(~causal_mask(5), -math.inf))[0]
     torch.testing.assert_close(ours(x, attn_mask=bias, is_causal=True)[0], expected)
