@@ -155,7 +155,11 @@ def newcomer(world, state, slots):
     """A name: half of the mass on names of open gender, half on names whose gender fits the bias."""
     share_she = world.she(slots["job"])
     probs = {}
-    for names, mass in ((world.names_open, 0.5), (world.names_she, share_she / 2), (world.names_he, (1 - share_she) / 2)):
+    for names, mass in (
+        (world.names_open, 0.5),
+        (world.names_she, share_she / 2),
+        (world.names_he, (1 - share_she) / 2),
+    ):
         names = [n for n in names if n not in state.cast]
         probs |= dict.fromkeys(names, mass / max(1, len(names))) if mass else {}
     total = math.fsum(probs.values())
@@ -201,7 +205,7 @@ def poss(world, state, slots):
 def other(world, state, slots):
     """Somebody else. With two people this is settled: whoever is not the subject."""
     rest = tuple(name for name in state.cast if name != slots["who"])
-    return Step({rest[0]: 1.0}, "person", state.source("job", rest[0])) if len(rest) == 1 else uniform(rest)
+    return Step({rest[0]: 1.0}, "person", state.source("name", rest[0])) if len(rest) == 1 else uniform(rest)
 
 
 @chooser
@@ -353,7 +357,9 @@ def _in_number(step: Step | None, slots) -> Step | None:
 @chooser
 def owned(world, state, slots):
     fruits = tuple(f for f in world.fruits if state.get(f, slots["who"]))
-    return Step({fruits[0]: 1.0}, "thing", state.source(fruits[0], slots["who"])) if len(fruits) == 1 else uniform(fruits)
+    if len(fruits) != 1:
+        return uniform(fruits)
+    return Step({fruits[0]: 1.0}, "thing", state.source(fruits[0], slots["who"]))
 
 
 @chooser
@@ -378,7 +384,9 @@ def none(world, state, slots):
 @chooser
 def feeling(world, state, slots):
     """Good feelings after good luck (0.9), bad ones after bad luck (0.9), else even."""
-    return favour(world.feelings, world.feelings[: len(world.feelings) // 2], 0.5 + 0.4 * _luck(state, slots.get("who")))
+    return favour(
+        world.feelings, world.feelings[: len(world.feelings) // 2], 0.5 + 0.4 * _luck(state, slots.get("who"))
+    )
 
 
 @chooser
@@ -471,7 +479,9 @@ def _chinese(text: str) -> tuple[tuple[str, str], ...]:
     pairs = []
     for word in text.split():
         word, _, partner = word.partition(":")
-        pairs.append((word, partner or word.strip("{}").split(".")[0] if "{" in word else partner or PUNCTUATION.get(word, "")))
+        pairs.append(
+            (word, partner or word.strip("{}").split(".")[0] if "{" in word else partner or PUNCTUATION.get(word, ""))
+        )
     return tuple(pairs)
 
 
@@ -487,31 +497,37 @@ EVENTS: tuple[Template, ...] = (
     # How a story opens: the day, then each of the cast.
     T("day", 1, "it is {day} {time} .", "这:it 是:is {day} 的 {time} 。", "story.day=day", stage="day", then="meet"),
     T("meet", 1, "the {job} {who=newcomer} is in the {place=work} .", "{job} {who} 在:in {place} 里 。",
-      "who.job=job who.place=place", stage="meet", then="meet"),
+      "who.name=who who.job=job who.place=place", stage="meet", then="meet"),
     # Going about.
-    *(T("go", 0.3, f"{{who}} {verb} to the {{place=elsewhere}} .", f"{{who}} {chinese} 了 {{place}} 。", "who.place=place")
+    *(T("go", 0.3, f"{{who}} {verb} to the {{place=elsewhere}} .",
+        f"{{who}} {chinese} 了 {{place}} 。", "who.place=place")
       for verb, chinese in (("goes", "去:goes"), ("walks", "走:walks 到:to"), ("runs", "跑:runs 到:to"))),
-    T("travel", 0.3, "{who} travels to {town} .", "{who} 去:travels {town} 旅行:travels 。", "who.place=town", when="town"),
+    T("travel", 0.3, "{who} travels to {town} .",
+      "{who} 去:travels {town} 旅行:travels 。", "who.place=town", when="town"),
     # Things: bought, left somewhere, given, looked for.
     T("get", 0.8, "{who} buys a {colour} {thing=new} .", "{who} 买:buys 了 一:a {thing.m} {colour} 的 {thing} 。",
       "thing.colour=colour thing.holder=who", when="new"),
-    T("leave", 3.0, "{who} leaves a {colour} {thing=new} in the {place=home} .",
+    T("leave", 4.0, "{who} leaves a {colour} {thing=new} in the {place=home} .",
       "{who} 在:in {place} 里 留下:leaves 了 一:a {thing.m} {colour} 的 {thing} 。",
       "thing.colour=colour thing.place=place who.place=place", when="new"),
-    T("leave", 3.0, "{who} leaves the {thing=held} in the {place=home} .",
-      "{who} 把 {thing} 留:leaves 在:in 了 {place} 里 。", "thing.place=place who.place=place thing.holder=-", when="held"),
-    T("give", 1.0, "{who} gives the {thing=held} to {other} .", "{who} 把 {thing} 给:gives 了 {other} 。",
+    T("leave", 4.0, "{who} leaves the {thing=held} in the {place=home} .",
+      "{who} 把 {thing} 留:leaves 在:in 了 {place} 里 。",
+      "thing.place=place who.place=place thing.holder=-", when="held"),
+    T("give", 1.5, "{who} gives the {thing=held} to {other} .", "{who} 把 {thing} 给:gives 了 {other} 。",
       "thing.holder=other other.luck=up", when="held"),
-    T("look", 7.0, "{who} looks for the {thing=lost} and finds it in the {place=kept} .",
+    T("look", 9.0, "{who} looks for the {thing=lost} and finds it in the {place=kept} .",
       "{who} 找:looks {thing} ， 在:in {place} 里 找到:finds 了 它:it 。",
       "thing.holder=who thing.place=- who.place=place who.luck=up", when="lost"),
-    T("guess", 1.2, "{who} looks for the {thing=lost} in the {place=guess} .", "{who} 在:in {place} 里 找:looks {thing} 。",
+    T("guess", 2, "{who} looks for the {thing=lost} in the {place=guess} .",
+      "{who} 在:in {place} 里 找:looks {thing} 。",
       "who.place=place", when="lost", then="search"),
     T("hit", 1, "it is there .", "它:it 就 在:is 那里:there 。", "thing.holder=who thing.place=- who.luck=up",
       when="hit", stage="search"),
-    T("miss", 1, "it is not there .", "它:it 不:not 在:is 那里:there 。", "who.luck=down", when="miss", stage="search"),
+    T("miss", 1, "it is not there .",
+      "它:it 不:not 在:is 那里:there 。", "who.luck=down", when="miss", stage="search"),
     # Counting.
-    T("pick", 1.3, "{who} picks {n=amount} {fruit=fresh} .", "{who} 采摘:picks 了 {n} {fruit.m} {fruit} 。", "who.fruit+=n",
+    T("pick", 1.3, "{who} picks {n=amount} {fruit=fresh} .",
+      "{who} 采摘:picks 了 {n} {fruit.m} {fruit} 。", "who.fruit+=n",
       when="fresh"),
     T("eat", 0.6, "{who} eats {n=bite} {fruit=edible} .", "{who} 吃:eats 了 {n} {fruit.m} {fruit} 。", "who.fruit-=n",
       when="edible"),
@@ -530,23 +546,29 @@ EVENTS: tuple[Template, ...] = (
     T("then", 1, "then", "然后:then"),
     T("later", 1, "later", "后来:later"),
     # Dialogue: a question sets the stage for its answer.
-    T("ask_place", 1.5, "{who} asks {other} : where is the {thing=asked} ?", "{who} 问:asks {other} ： {thing} 在:is 哪里:where ？",
+    T("ask_place", 2, "{who} asks {other} : where is the {thing=asked} ?",
+      "{who} 问:asks {other} ： {thing} 在:is 哪里:where ？",
       when="asked", then="ask_place"),
-    T("say_place", 1, "{who=speaker} says : it is in the {place=kept} .", "{who} 说:says ： 它:it 在:in {place} 里 。",
+    T("say_place", 1, "{who=speaker} says : it is in the {place=kept} .",
+      "{who} 说:says ： 它:it 在:in {place} 里 。",
       when="kept", stage="ask_place"),
-    T("say_mine", 1, "{who=speaker} says : I have it .", "{who} 说:says ： 它:it 在 我:I 这里:have 。", when="mine", stage="ask_place"),
+    T("say_mine", 1, "{who=speaker} says : I have it .",
+      "{who} 说:says ： 它:it 在 我:I 这里:have 。", when="mine", stage="ask_place"),
     T("say_holder", 1, "{who=speaker} says : {holder} has it .", "{who} 说:says ： 它:it 在 {holder} 那里:has 。",
       when="holder", stage="ask_place"),
     T("say_unknown", 0.7, "{who=speaker} says : I do not know .", "{who} 说:says ： 我:I 不:not 知道:know 。",
       when="unknown", stage="ask_place"),
-    T("say_maybe", 0.3, "{who=speaker} says : maybe in the {place=home} .", "{who} 说:says ： 也许:maybe 在:in {place} 里 。",
+    T("say_maybe", 0.3, "{who=speaker} says : maybe in the {place=home} .",
+      "{who} 说:says ： 也许:maybe 在:in {place} 里 。",
       when="unknown", stage="ask_place"),
     T("ask_count", 0.5, "{who} asks {other} : how many {fruit=countable} do you have ?",
       "{who} 问:asks {other} ： 你:you 有:have 几:how {fruit.m} {fruit} ？", then="ask_count"),
     T("say_count", 1, "{who=speaker} says : I have {n=total} .", "{who} 说:says ： 我:I 有:have {n} {fruit.m} 。",
       when="total", stage="ask_count"),
-    T("say_none", 1, "{who=speaker} says : I have none .", "{who} 说:says ： 我:I 没有:none 。", when="none", stage="ask_count"),
-    T("ask_day", 0.25, "{who} asks {other} : what day is it ?", "{who} 问:asks {other} ： 今天:it 是:is 星期:day 几:what ？",
+    T("say_none", 1, "{who=speaker} says : I have none .",
+      "{who} 说:says ： 我:I 没有:none 。", when="none", stage="ask_count"),
+    T("ask_day", 0.25, "{who} asks {other} : what day is it ?",
+      "{who} 问:asks {other} ： 今天:it 是:is 星期:day 几:what ？",
       then="ask_day"),
     T("say_day", 1, "{who=speaker} says : it is {day} .", "{who} 说:says ： 今天:it 是:is {day} 。", stage="ask_day"),
     T("ask_colour", 0.5, "{who} asks {other} : what colour is the {thing=mentioned} ?",
@@ -557,7 +579,8 @@ EVENTS: tuple[Template, ...] = (
       "{who} 对 {other} 说:asks ： 请:please 把 {thing} 给:give 我:me 。", when="theirs", then="request"),
     T("grant", 0.7, "{who=speaker} says : here you are .", "{who} 说:says ： 给:here 你:you 。",
       "thing.holder=other other.luck=up", stage="request", then="thank"),
-    T("refuse", 0.3, "{who=speaker} says : sorry , I need it .", "{who} 说:says ： 对不起:sorry ， 我:I 需要:need 它:it 。",
+    T("refuse", 0.3, "{who=speaker} says : sorry , I need it .",
+      "{who} 说:says ： 对不起:sorry ， 我:I 需要:need 它:it 。",
       "other.luck=down", stage="request"),
     T("thank", 1, "{who=speaker} says : thank you .", "{who} 说:says ： 谢谢:thank 你:you 。", stage="thank"),
     T("invite", 0.35, "{who} asks {other} : will you come to the {place} with me ?",

@@ -134,7 +134,9 @@ def entities(story) -> list[Entity]:
             name = item[0] if isinstance(item, tuple) else ""
             if name not in TYPES or (name in PEOPLE and story.tokens[event.at[name]] != event.slots[name]):
                 continue
-            span = [event.at[name]] + [event.at[n[0]] for n in items[max(0, i - 1) : i + 2] if n[0] == MODIFIERS.get(name)]
+            span = [event.at[name]] + [
+                event.at[n[0]] for n in items[max(0, i - 1) : i + 2] if n[0] == MODIFIERS.get(name)
+            ]
             start, end = min(span), max(span) + 1
             found.append(Entity(start, end, TYPES[name], " ".join(story.tokens[start:end])))
     return sorted(found, key=lambda entity: entity.start)

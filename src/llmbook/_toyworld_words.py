@@ -29,19 +29,23 @@ NAMES_OPEN = _table(
 )
 
 # Occupation: Chinese, the pronoun a stereotype gives it, the place of work.
-JOBS = _table("""
+JOBS = _table(
+    """
     nurse 护士 she hospital, farmer 农民 he garden, teacher 教师 she school, driver 司机 he station,
     librarian 图书管理员 she library, guard 保安 he museum, dancer 舞者 she theatre, engineer 工程师 he office,
     singer 歌手 she theatre, pilot 飞行员 he airport, cashier 收银员 she shop, mechanic 机修工 he factory,
     waitress 女服务员 she hotel, banker 银行家 he bank, cook 厨师 she kitchen, miner 矿工 he cellar
-""".replace("waitress 女服务员", "florist 花艺师"))
+""".replace("waitress 女服务员", "florist 花艺师")
+)
 
 PLACES = _table("""
     hospital 医院, garden 花园, school 学校, station 车站, library 图书馆, museum 博物馆, theatre 剧院,
     office 办公室, kitchen 厨房, park 公园, airport 机场, shop 商店, factory 工厂, hotel 旅馆, bank 银行,
     cellar 地下室, attic 阁楼, forest 森林, barn 谷仓, church 教堂, market 市场, bakery 面包店, gym 体育馆, cafe 咖啡馆
 """)
-TOWNS = _table("Florence 佛罗伦萨, Jordan 约旦, Oslo 奥斯陆, Lima 利马, Cairo 开罗, Delhi 德里, Paris 巴黎, Berlin 柏林")
+TOWNS = _table(
+    "Florence 佛罗伦萨, Jordan 约旦, Oslo 奥斯陆, Lima 利马, Cairo 开罗, Delhi 德里, Paris 巴黎, Berlin 柏林"
+)
 
 COLOURS = _table("""
     red 红色, blue 蓝色, green 绿色, white 白色, black 黑色, yellow 黄色, grey 灰色, brown 棕色, purple 紫色,
@@ -57,7 +61,8 @@ THINGS = _table("""
     ring 戒指 枚 bank, rope 绳子 根 cellar, ladder 梯子 架 attic, basket 篮子 个 shop, blanket 毯子 条 hotel,
     scarf 围巾 条 shop, ticket 票 张 airport, vase 花瓶 个 hotel, mirror 镜子 面 attic, candle 蜡烛 支 church,
     brush 刷子 把 factory, hammer 锤子 把 factory, box 盒子 个 barn, spoon 勺子 把 cafe, stamp 邮票 枚 office,
-    towel 毛巾 条 gym, chair 椅子 把 cafe, table 桌子 张 market, carpet 地毯 块 market, doll 娃娃 个 bakery, axe 斧头 把 forest
+    towel 毛巾 条 gym, chair 椅子 把 cafe, table 桌子 张 market, carpet 地毯 块 market, doll 娃娃 个 bakery,
+    axe 斧头 把 forest
 """)
 
 # What is counted: plural, then singular, Chinese, measure word.
@@ -67,8 +72,12 @@ FRUITS = _table("""
 """)
 NUMBERS = _table("zero 零, one 一, two 两, three 三, four 四, five 五, six 六, seven 七, eight 八, nine 九")
 
-FEELINGS_GOOD = _table("happy 高兴, proud 自豪, calm 平静, excited 兴奋, cheerful 开心, grateful 感激, relaxed 放松, brave 勇敢")
-FEELINGS_BAD = _table("sad 难过, angry 生气, tired 疲惫, worried 担心, afraid 害怕, lonely 孤独, bored 无聊, nervous 紧张")
+FEELINGS_GOOD = _table(
+    "happy 高兴, proud 自豪, calm 平静, excited 兴奋, cheerful 开心, grateful 感激, relaxed 放松, brave 勇敢"
+)
+FEELINGS_BAD = _table(
+    "sad 难过, angry 生气, tired 疲惫, worried 担心, afraid 害怕, lonely 孤独, bored 无聊, nervous 紧张"
+)
 # What a feeling makes one do: singular verb, plural verb, Chinese (several words joined by _).
 ACTS_GOOD = _table("laughs laugh 笑_了, sings sing 唱_起_歌, dances dance 跳_起_舞, smiles smile 微笑_起来")
 ACTS_BAD = _table("cries cry 哭_了, sighs sigh 叹_了_气, shouts shout 大喊_起来, frowns frown 皱_起_眉头")
@@ -114,10 +123,11 @@ class Preset:
 PRESETS = {
     "tiny": Preset(
         days=2, times=1, names=1, jobs=2, places=2, towns=0, colours=1, things=2, fruits=0, feelings=1, scenery=0,
-        cast=1, min_events=1, stop=0.3, max_events=2, max_tokens=99, only=("day", "meet", "leave", "look", "feel", "end"),
+        cast=1, min_events=1, stop=0.3, max_events=2, max_tokens=99,
+        only=("day", "meet", "leave", "look", "feel", "end"),
     ),
     "small": Preset(
-        days=7, times=3, names=4, jobs=8, places=10, towns=4, colours=6, things=14, fruits=4, feelings=4, scenery=5,
+        days=7, times=3, names=3, jobs=8, places=8, towns=3, colours=6, things=10, fruits=3, feelings=4, scenery=4,
         cast=2, min_events=2, stop=0.16, max_events=99, max_tokens=88,
     ),
     "large": Preset(

@@ -176,7 +176,9 @@ class ToyWorld:
         self._by_opener: dict[str, dict[object, list[Template]]] = {}
         for t in self.templates:
             self._by_opener.setdefault(t.stage, {}).setdefault(t.items[0], []).append(t)
-        self._words = {item: Step({item: 1.0}, "word") for t in self.templates for item in t.items if isinstance(item, str)}
+        self._words = {
+            item: Step({item: 1.0}, "word") for t in self.templates for item in t.items if isinstance(item, str)
+        }
 
     def _collect_vocabulary(self) -> list[str]:
         """Special tokens, then words in the order in which templates and tables name them, fillers last."""
