@@ -134,7 +134,7 @@ def formatted(notebook: NotebookNode) -> NotebookNode:
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         copy = Path(folder, "chapter.ipynb")
         nb.write(notebook, copy)
-        command = [sys.executable, "-m", "ruff", "format", "--quiet", "--config", nb.ROOT / "pyproject.toml", copy]
+        command = [sys.executable, "-m", "ruff", "format", "--quiet", "--config", nb.ROOT / "notebooks" / "ruff.toml", copy]
         subprocess.run(command, check=False)  # code that cannot be parsed fails in its cell, with its name
         return nb.read(copy)
 
