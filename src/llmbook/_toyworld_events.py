@@ -4,7 +4,8 @@ A template is a sentence. `{name=chooser}` is a slot, drawn by that chooser (`{n
 `{name=name}`); anything else is a word. Its Chinese uses the slots' names; `word:english` aligns a Chinese
 word with an English one, `{thing.m}` is the measure word of a slot. Its effects are facts:
 `thing.place=place` (the thing is now where slot `place` says), `thing.holder=-` (no longer held),
-`who.fruit+=n` (count).
+`who.fruit+=n` (count). Weights are relative: among the sentences that can still follow, a sentence has its
+weight over their sum.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Step:
     """The next-token distribution at one position: `probs` maps each possible token to its probability.
 
     `kind` says what sort of choice it is: "word" (the sentence leaves one word only), "choice" (a free draw)
-    or the name of the fact that settles it ("place", "gender", "number", …). `source` is the index of the
+    or the name of the fact that settles it ("place", "gender", "count", …). `source` is the index of the
     earlier token that settled that fact, or -1.
     """
 
@@ -102,6 +103,9 @@ class Event:
     @property
     def kind(self) -> str:
         return self.template.kind
+
+    def __repr__(self) -> str:
+        return f"Event({self.kind!r}, {self.slots}, tokens {self.start}:{self.end})"
 
 
 # ------------------------------------------------------------------------------------------------ choosers
@@ -423,7 +427,7 @@ def _luck(state: State, person: str | None) -> int:
 @chooser
 def agree(world, state, slots):
     """is or are, as the noun at the head of the sentence asks."""
-    return Step({"are" if slots["scene"] in words.SCENES else "is": 1.0}, "number", state.at["scene"])
+    return Step({"are" if slots["scene"] in words.SCENES else "is": 1.0}, "agreement", state.at["scene"])
 
 
 for _name in ("time", "job", "town", "colour", "scene", "quality"):
@@ -515,9 +519,11 @@ EVENTS: tuple[Template, ...] = (
       "thing.place=place who.place=place thing.holder=-", when="held"),
     T("give", 1.5, "{who} gives the {thing=held} to {other} .", "{who} 把 {thing} 给:gives 了 {other} 。",
       "thing.holder=other other.luck=up", when="held"),
-    T("look", 9.0, "{who} looks for the {thing=lost} and finds it in the {place=kept} .",
+    T("look", 6.0, "{who} looks for the {thing=lost} and finds it in the {place=kept} .",
       "{who} 找:looks {thing} ， 在:in {place} 里 找到:finds 了 它:it 。",
       "thing.holder=who thing.place=- who.place=place who.luck=up", when="lost"),
+    T("see", 6, "{who} sees the {thing=lost} in the {place=kept} .", "{who} 看见:sees {thing} 在:in {place} 里 。",
+      "who.place=place", when="lost"),
     T("guess", 2, "{who} looks for the {thing=lost} in the {place=guess} .",
       "{who} 在:in {place} 里 找:looks {thing} 。",
       "who.place=place", when="lost", then="search"),

@@ -8,7 +8,18 @@ from llmbook import _toyworld_words as words
 from llmbook._toyworld_events import NUMBERS, Event, Fact
 
 PEOPLE = ("who", "other", "holder")
-IMPORTANCE = {"give": 9, "look": 8, "travel": 7, "leave": 6, "get": 5, "pick": 4, "eat": 3, "go": 2, "feel": 1}
+IMPORTANCE = {
+    "give": 9,
+    "look": 8,
+    "travel": 7,
+    "leave": 6,
+    "get": 5,
+    "pick": 4,
+    "eat": 3,
+    "see": 2,
+    "go": 2,
+    "feel": 1,
+}
 
 
 # ---------------------------------------------------------------------------------------------- summarising

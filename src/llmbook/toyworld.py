@@ -105,6 +105,9 @@ class Story:
         """The tokens without "<eos>": a sentence for models that know no end."""
         return self.tokens[:-1] if self.tokens[-1:] == [EOS] else self.tokens
 
+    def __repr__(self) -> str:
+        return f"Story({self.text!r})"
+
     # Labels, made when they are first asked for.
     summary = cached_property(labels.summary)
     questions = cached_property(labels.questions)
@@ -119,7 +122,7 @@ class ToyWorld:
     """A small language with exact next-token probabilities.
 
     Args:
-        preset: "tiny" (every story can be enumerated), "small" (about 220 words) or "large" (for a GPU).
+        preset: "tiny" (every story can be enumerated), "small" (about 200 words) or "large" (for a GPU).
         bias: probability that a person has the gender which a stereotype gives to the occupation, so that
             p("she" | a nurse of whom nothing else is told) = bias. 0.5 is fair, 1 leaves no exception.
         noise: probability that a filler ("um", "er", "hm", "uh") is put before the next word, in [0, 1).
@@ -462,11 +465,14 @@ class ToyWorld:
         """
         if self.preset == "tiny" and not self.noise:
             return self._exact_entropy_rate()
+        if n < 2:
+            raise ValueError(f"n must be at least 2 stories for a standard error, got {n}")
         stories = self.stories(n, seed)
         sums = np.array([story.entropies.sum() for story in stories])
         lengths = np.array([len(story.tokens) for story in stories])
         rate = sums.sum() / lengths.sum()
-        return Rate(rate, (sums - rate * lengths).std(ddof=1) / math.sqrt(n) / lengths.mean())
+        error = (sums - rate * lengths).std(ddof=1) / math.sqrt(n) / lengths.mean()
+        return Rate(float(rate), float(error))
 
     def _exact_entropy_rate(self) -> Rate:
         """Entropy of a story over its expected length: -Σ p log p / Σ p T over all stories."""

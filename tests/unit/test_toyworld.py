@@ -134,6 +134,34 @@ def test_stated_choices_in_the_text(stories):
     assert stats.binomtest(right, right + wrong, 0.6).pvalue > 1e-3
 
 
+def test_stated_probabilities_after_stated_texts():
+    """The figures that the documentation gives, one by one, at texts where each of them can be seen."""
+    opening = "it is Monday morning . the nurse Anna is in the hospital . the guard Tom is in the museum . "
+
+    def after(text):
+        return SMALL.next_token_dict(split(opening + text))
+
+    def good(probs):
+        return sum(p for word, p in probs.items() if word in SMALL.feelings[:4])
+
+    gift = "Anna buys a red key . she gives the key to Tom . "
+    assert after(gift)["she"] / (after(gift)["she"] + after(gift)["Anna"] + after(gift)["Tom"]) == pytest.approx(0.6)
+    assert good({w: p / 0.9 for w, p in after(gift + "Tom is").items()}) == pytest.approx(1)
+    assert good(after(gift + "Anna is")) == pytest.approx(0.5)
+    assert good(after(gift + "they are")) == pytest.approx(0.9)
+    assert after(gift + "that was a") == pytest.approx({"good": 0.7, "quiet": 0.2, "bad": 0.1})
+    miss = "Anna leaves a red key in the garden . Tom looks for the key in the school . it is not"
+    assert after(miss) == {"there": 1}
+    assert good(after(miss + " there . Tom is")) == pytest.approx(0.1)
+    left = "Anna leaves a red key in the garden . Tom looks for the key in the"
+    assert after(left) == pytest.approx({p: 0.6 if p == "garden" else 0.4 / 7 for p in SMALL.places})
+    assert after("Anna leaves a red key in the")["office"] == pytest.approx(0.3)  # where keys are kept
+    known = after(left.replace("looks for the key in the", "asks Anna : where is the"))
+    assert known["key"] == pytest.approx(0.85)
+    unknown = after("Tom asks Anna : where is the key ? Anna says :")
+    assert unknown == pytest.approx({"I": 0.7, "maybe": 0.3})
+
+
 def test_the_floor_agrees_with_the_stories_own_surprise(stories):
     excess = np.array([-story.logprobs.sum() - story.entropies.sum() for story in stories])
     assert abs(excess.mean()) < 4 * excess.std() / np.sqrt(len(stories))
@@ -177,9 +205,9 @@ def test_settled_tokens_are_certain_and_point_to_their_source(stories):
                 assert 0 <= source < i
             if kind in ("place", "day", "colour", "person"):
                 assert story.tokens[source] == token or (kind == "person" and story.tokens[source] in ("she", "he"))
-            if kind == "number":
+            if kind == "agreement":
                 assert (token == "are") == story.tokens[source].endswith("s")
-    assert kinds.keys() == {"word", "place", "day", "colour", "person", "number", "thing", "count", "gender"}
+    assert kinds.keys() == {"word", "place", "day", "colour", "person", "agreement", "thing", "count", "gender"}
     assert min(kinds.values()) >= 30
     distances = [i - s.sources[i] for s in stories for i, kind in enumerate(s.kinds) if kind == "place"]
     assert np.mean(np.array(distances) > 8) > 0.5  # most lie further back than a 5-gram sees
@@ -240,6 +268,10 @@ class Reader:
         assert self.place.pop(thing) == place
         self.holder[thing] = self.subject(who)
         self.place[self.topic] = place
+
+    def see(self, who, thing, place):
+        assert self.place[thing] == place
+        self.place[self.subject(who)] = place
 
     def guess(self, who, thing, place):
         self.place[self.subject(who)], self.guessed = place, (thing, place)
@@ -325,6 +357,7 @@ class Reader:
         (r"(\w+) leaves (?:the|a (\w+)) (\w+) in the (\w+) \.", leave),
         (r"(\w+) gives the (\w+) to (\w+) \.", give),
         (r"(\w+) looks for the (\w+) and finds it in the (\w+) \.", find),
+        (r"(\w+) sees the (\w+) in the (\w+) \.", see),
         (r"(\w+) looks for the (\w+) in the (\w+) \.", guess),
         (r"it is (not )?there \.", outcome),
         (r"(\w+) (picks|eats) (\w+) (\w+) \.", pick),
@@ -591,6 +624,8 @@ def test_bad_texts_and_arguments():
         SMALL.corpus(1, 0, copies=2)
     with pytest.raises(ValueError, match="'wombat'"):
         SMALL.corpus(1, 0, canary=["wombat"], copies=1)
+    with pytest.raises(ValueError, match="n must be at least 2"):
+        SMALL.entropy_rate(n=1)
     with pytest.raises(ValueError, match="window must be"):
         expected_cooccurrence(TINY, 0)
     with pytest.raises(ValueError, match="counts must be"):
