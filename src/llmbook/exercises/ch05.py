@@ -1,0 +1,187 @@
+"""Checkers of chapter 05: layer normalisation, a block's order of things, and the memory of a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llmbook.exercises import Case, Mistake, check
+
+
+def check_layer_norm(function: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> bool:
+    """Check ``function(x, gain, bias, eps)``: (..., C), (C,), (C,) → (..., C)."""
+    inputs = {
+        "one vector": _random(6),
+        "a batch of sequences": _random(2, 5, 6),
+        "as many positions as features": _random(4, 4),
+        "a vector with hardly any spread": 1e-3 * _random(3, 6),
+    }
+    cases = []
+    for name, x in inputs.items():
+        gain, bias = _random(x.shape[-1]) + 1, _random(x.shape[-1])
+        cases.append(Case(name, (x, gain, bias, 1e-5), F.layer_norm(x, x.shape[-1:], gain, bias, 1e-5)))
+    return check(function, cases, _NORM_MISTAKES)
+
+
+def _random(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+def _norm(
+    axes: Callable[[Tensor], tuple[int, ...]] = lambda x: (-1,),
+    divisor: Callable[[Tensor, float], Tensor] = lambda variance, eps: (variance + eps).sqrt(),
+    centre: bool = True,
+    affine: Callable[[Tensor, Tensor, Tensor], Tensor] = lambda y, gain, bias: y * gain + bias,
+    correction: int = 0,
+):
+    """Layer normalisation with one of its parts changed."""
+
+    def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
+        kept = {"dim": axes(x), "keepdim": True}
+        variance = x.var(correction=correction, **kept) if centre else x.square().mean(**kept)
+        return affine((x - x.mean(**kept) if centre else x) / divisor(variance, eps), gain, bias)
+
+    return layer_norm
+
+
+_NORM_MISTAKES = [
+    Mistake(
+        "the variance divides by C − 1 (torch's default). Layer normalisation divides by C: `correction=0`.",
+        _norm(correction=1),
+    ),
+    Mistake(
+        "you normalise over all axes at once, so that positions and texts mix. Each vector has its own mean and "
+        "variance: the last axis only.",
+        _norm(axes=lambda x: tuple(range(x.dim()))),
+    ),
+    Mistake(
+        "you normalise each feature over the positions, as batch normalisation does. The mean runs over the "
+        "features of one position: the last axis.",
+        _norm(axes=lambda x: (max(-2, -x.dim()),)),
+    ),
+    Mistake("right, but for gain and bias.", _norm(affine=lambda y, gain, bias: y)),
+    Mistake(
+        "the bias is scaled by the gain too: multiply first, then add.",
+        _norm(affine=lambda y, gain, bias: (y + bias) * gain),
+    ),
+    Mistake(
+        "ε is added to the standard deviation. It belongs under the root, beside the variance; on a vector with "
+        "hardly any spread it matters.",
+        _norm(divisor=lambda variance, eps: variance.sqrt() + eps),
+    ),
+    Mistake("ε is missing: a constant vector would give 0/0.", _norm(divisor=lambda variance, eps: variance.sqrt())),
+    Mistake("you divide by the variance; the spread is its root.", _norm(divisor=lambda variance, eps: variance + eps)),
+    Mistake("the mean is not taken away: that is RMSNorm, with a bias.", _norm(centre=False)),
+]
+
+Part = Callable[[Tensor], Tensor]  # a sublayer or a norm: (B, T, C) → (B, T, C)
+
+
+def check_block(function: Callable[[Tensor, Part, Part, Part, Part], Tensor]) -> bool:
+    """Check ``function(x, attend, feed, norm_1, norm_2)``: a block that normalises first."""
+    weight = torch.linspace(0.2, 1.4, 4, dtype=torch.float64)
+
+    def attend(x: Tensor) -> Tensor:
+        return x.cumsum(-2) / torch.arange(1, x.shape[-2] + 1)[:, None]  # every key weighs the same
+
+    def feed(x: Tensor) -> Tensor:
+        return torch.tanh(x * weight) * 3
+
+    def norm_1(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (4,), weight)
+
+    def norm_2(x: Tensor) -> Tensor:
+        return F.layer_norm(x, (4,), 2 - weight)
+
+    cases = []
+    for name, x in {"one position": _random(1, 1, 4), "two texts of three": 5 * _random(2, 3, 4)}.items():
+        args = (x, attend, feed, norm_1, norm_2)
+        cases.append(Case(name, args, _pre_norm(*args)))
+    return check(function, cases, _BLOCK_MISTAKES)
+
+
+def _pre_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    x = x + attend(norm_1(x))
+    return x + feed(norm_2(x))
+
+
+def _post_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    x = norm_1(x + attend(x))
+    return norm_2(x + feed(x))
+
+
+def _no_residual(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    return feed(norm_2(attend(norm_1(x))))
+
+
+def _normed_residual(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    y = norm_1(x)
+    y = y + attend(y)
+    z = norm_2(y)
+    return z + feed(z)
+
+
+def _side_by_side(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    return x + attend(norm_1(x)) + feed(norm_2(x))
+
+
+def _no_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    x = x + attend(x)
+    return x + feed(x)
+
+
+_BLOCK_MISTAKES = [
+    Mistake(
+        "this normalises last: norm(x + f(x)). To normalise first, only what a sublayer *reads* is normalised: "
+        "x + f(norm(x)).",
+        _post_norm,
+    ),
+    Mistake("the sum is missing. A sublayer adds to the stream, it does not replace it: x + f(norm(x)).", _no_residual),
+    Mistake(
+        "the stream itself is replaced by its norm. Keep x as it is, and normalise only what the sublayer reads.",
+        _normed_residual,
+    ),
+    Mistake(
+        "both sublayers read the same x (GPT-J does that, on purpose). Here the feed-forward layer reads the stream "
+        "after attention has added to it.",
+        _side_by_side,
+    ),
+    Mistake("neither sublayer's input is normalised.", _no_norm),
+    Mistake("norm_1 and norm_2 are swapped.", lambda x, attend, feed, a, b: _pre_norm(x, attend, feed, b, a)),
+    Mistake(
+        "the feed-forward layer comes first; attention should.",
+        lambda x, attend, feed, a, b: _pre_norm(x, feed, attend, a, b),
+    ),
+]
+
+
+def check_cache_bytes(function: Callable[[int, int, int, int, int], int]) -> bool:
+    """Check ``function(n_layer, n_embd, length, batch, size)``: bytes of a cache of keys and values."""
+    inputs = {
+        "GPT-2 small, 1,024 tokens, single precision": (12, 768, 1024, 1, 4),
+        "the same in half precision": (12, 768, 1024, 1, 2),
+        "a batch of 8": (12, 768, 1024, 8, 2),
+        "one layer, one token": (1, 64, 1, 1, 4),
+    }
+    cases = [Case(name, args, 2 * _product(*args)) for name, args in inputs.items()]
+    return check(function, cases, _CACHE_MISTAKES)
+
+
+def _product(n_layer: int, n_embd: int, length: int, batch: int, size: int) -> int:
+    return n_layer * n_embd * length * batch * size
+
+
+_CACHE_MISTAKES = [
+    Mistake("half of it: there are keys *and* values.", _product),
+    Mistake("queries are not kept: only the newest token asks.", lambda *args: 3 * _product(*args)),
+    Mistake("that counts numbers, not bytes.", lambda n, c, t, b, size: 2 * n * c * t * b),
+    Mistake("every text in the batch has a cache of its own.", lambda n, c, t, b, size: 2 * n * c * t * size),
+    Mistake("every layer has keys and values of its own.", lambda n, c, t, b, size: 2 * c * t * b * size),
+    Mistake(
+        "length squared is the size of the attention *weights*; the cache holds one key and one value per token.",
+        lambda n, c, t, b, size: 2 * n * c * t * t * b * size,
+    ),
+]
