@@ -31,7 +31,8 @@ $(READY): requirements.txt constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: this book needs Python 3.11 or newer; none was found on the PATH (name one: make PYTHON=/path/to/python3.12 …)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: this book needs Python 3.11 or newer, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1)" >&2; exit 1; }
 	@test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV) || { echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt \
+	@echo "Installing the pinned requirements in $(VENV) (a few minutes the first time) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt \
 		|| { echo "error: pip could not install the requirements; is the package index reachable? Run the same command again to resume." >&2; exit 1; }
 	@touch $@
 

@@ -134,7 +134,8 @@ def formatted(notebook: NotebookNode) -> NotebookNode:
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         copy = Path(folder, "chapter.ipynb")
         nb.write(notebook, copy)
-        command = [sys.executable, "-m", "ruff", "format", "--quiet", "--config", nb.ROOT / "notebooks" / "ruff.toml", copy]
+        settings = nb.ROOT / "notebooks" / "ruff.toml"
+        command = [sys.executable, "-m", "ruff", "format", "--quiet", "--config", settings, copy]
         subprocess.run(command, check=False)  # code that cannot be parsed fails in its cell, with its name
         return nb.read(copy)
 
