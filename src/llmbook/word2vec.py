@@ -34,7 +34,7 @@ def keep_probability(counts: np.ndarray, sample: float) -> np.ndarray:
     As in word2vec.c and gensim, sqrt(t/f) + t/f capped at 1, for relative frequency f and threshold t;
     the paper prints sqrt(t/f).
     """
-    if sample < 0:
+    if not sample >= 0:  # NaN too
         raise ValueError(f"sample must be at least 0, got {sample}")
     if sample == 0:
         return np.ones(len(counts))
@@ -83,8 +83,9 @@ def huffman_tree(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndar
     """The Huffman tree over words: (offsets, nodes, codes).
 
     Word w's path from the root is nodes[offsets[w]:offsets[w + 1]] (inner nodes, 0 to V - 2), where it turns
-    by codes[...] (0 left, 1 right). offsets has V + 1 entries; one word alone has an empty path. Which of two
-    equal counts goes where is arbitrary, yet it matters: see chapter 3.
+    by codes[...] (0 left, 1 right). offsets has V + 1 entries; one word alone has an empty path. Which of
+    two equal counts goes where is arbitrary but not harmless: as words are numbered in order of appearance,
+    rare neighbours in the tree tend to come from one article, and the vectors learn it.
     """
     size = len(counts)
     parent, turn = np.zeros(2 * size, np.int64), np.zeros(2 * size, np.int8)
