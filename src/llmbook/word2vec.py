@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD (remove this line after reading): cat /tmp/w/p03/00_NOTE_FROM_LEAD.txt
 """Word2Vec after Mikolov et al. (2013), with gensim's signature and a compiled training loop.
 
 Every variant is the same small problem: given a hidden vector h, decide for a few output rows whether each
