@@ -134,9 +134,10 @@ def formatted(notebook: NotebookNode) -> NotebookNode:
     with tempfile.TemporaryDirectory(prefix="chapter-") as folder:
         copy = Path(folder, "chapter.ipynb")
         nb.write(notebook, copy)
-        settings = nb.ROOT / "notebooks" / "ruff.toml"
-        command = [sys.executable, "-m", "ruff", "format", "--quiet", "--config", settings, copy]
-        subprocess.run(command, check=False)  # code that cannot be parsed fails in its cell, with its name
+        settings = ["--quiet", "--config", str(nb.ROOT / "notebooks" / "ruff.toml"), str(copy)]
+        for command in (["check", "--select", "I", "--fix"], ["format"]):
+            # Code that cannot be parsed fails later, in its cell, with its name.
+            subprocess.run([sys.executable, "-m", "ruff", *command, *settings], check=False)
         return nb.read(copy)
 
 

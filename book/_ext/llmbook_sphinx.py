@@ -43,9 +43,7 @@ def add_description(
     context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(text)}" />'
 
 
-def drop_thebe(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
+def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     """Leave out the live-code scripts, which Jupyter Book adds to every page though we never switch them on."""
     context["script_files"] = [script for script in context["script_files"] if "thebe" not in str(script)]
 

@@ -93,9 +93,7 @@ def _verified(path: Path, expected: str, mend: str) -> Path:
         raise CorpusError(f"corpus file missing: {path}. {mend}")
     found = sha256(path)
     if found != expected:
-        raise CorpusError(
-            f"corpus file altered: {path} has SHA-256 {found[:12]}…, wanted {expected[:12]}…. {mend}"
-        )
+        raise CorpusError(f"corpus file altered: {path} has SHA-256 {found[:12]}…, wanted {expected[:12]}…. {mend}")
     return path
 
 
@@ -115,9 +113,7 @@ _WORDS_ONLY = re.compile(_WORD)
 _WITH_PUNCTUATION = re.compile(_WORD + r"|--|[^\w\s]")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]*[A-Z0-9])")
 # "E. O. Wilson", "Dr. No", "c. 1900": the full stop belongs to the word, not to the sentence.
-_ABBREVIATION = re.compile(
-    r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Prof|Gen|Col|Lt|No|vs|ca|cf|al|etc))\.$"
-)
+_ABBREVIATION = re.compile(r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Prof|Gen|Col|Lt|No|vs|ca|cf|al|etc))\.$")
 
 
 def tokenize(text: str, *, punctuation: bool = False) -> list[str]:
@@ -143,11 +139,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _tokenized(paragraphs: Iterable[str], punctuation: bool) -> list[list[str]]:
-    tokens = (
-        tokenize(sentence, punctuation=punctuation)
-        for text in paragraphs
-        for sentence in split_sentences(text)
-    )
+    tokens = (tokenize(sentence, punctuation=punctuation) for text in paragraphs for sentence in split_sentences(text))
     return [sentence for sentence in tokens if sentence]
 
 
@@ -221,9 +213,7 @@ def analogies() -> dict[str, list[tuple[str, str, str, str]]]:
     return sections
 
 
-def split(
-    items: Sequence[T], fractions: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int = 0
-) -> tuple[list[T], ...]:
+def split(items: Sequence[T], fractions: Sequence[float] = (0.8, 0.1, 0.1), *, seed: int = 0) -> tuple[list[T], ...]:
     """Shuffle by `seed` and cut into parts (by default train, validation, test); each item lands in one.
 
     Split documents, not sentences: two sentences of one article share names and topic, so a model tested on
@@ -233,9 +223,7 @@ def split(
     if shares.ndim != 1 or not (shares > 0).all() or abs(shares.sum() - 1) > 1e-9:
         raise ValueError(f"fractions must be positive and sum to 1, got {tuple(fractions)}")
     if len(items) < len(shares):
-        raise ValueError(
-            f"items must hold at least {len(shares)} elements, one for each part, got {len(items)}"
-        )
+        raise ValueError(f"items must hold at least {len(shares)} elements, one for each part, got {len(items)}")
     order = np.random.default_rng(seed).permutation(len(items))
     cuts = np.rint(np.cumsum(shares)[:-1] * len(items)).astype(int)
     # With few items a small share may round to nothing: leave at least one for every part.
@@ -299,9 +287,7 @@ def download(folder: Path | None = None) -> Path:
         if path.is_file() and sha256(path) == expected:
             continue  # an earlier run brought it
         if not downloader.download(name, quiet=True):
-            raise CorpusError(
-                f"could not download NLTK's {name!r}: is there a network? Then run make data again"
-            )
+            raise CorpusError(f"could not download NLTK's {name!r}: is there a network? Then run make data again")
         _verified(path, expected, "NLTK now serves another version than the one the book was written with.")
     return target
 
@@ -330,9 +316,7 @@ def hub(name_or_path: str | Path, *, split: str = "train", online: bool = False)
                 f"name_or_path must be a folder with files of one format among {', '.join(_LOCAL_FORMATS)}, "
                 f"got {folder} with {sorted(formats) or 'none of them'}"
             )
-        return datasets.load_dataset(
-            formats.pop(), data_files={split: [str(path) for path in files]}, split=split
-        )
+        return datasets.load_dataset(formats.pop(), data_files={split: [str(path) for path in files]}, split=split)
     if not online:
         raise CorpusError(
             f"name_or_path {str(name_or_path)!r} is not a local folder, and the hub is off by default. "

@@ -40,9 +40,7 @@ def perplexity(logprobs: ArrayLike) -> float:
     return math.exp(cross_entropy(logprobs))
 
 
-def paired_excess(
-    model_logprobs: ArrayLike, true_logprobs: ArrayLike, groups: ArrayLike | None = None
-) -> Estimate:
+def paired_excess(model_logprobs: ArrayLike, true_logprobs: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
     """Mean excess loss of a model over the truth on the same tokens, nats per token, with its standard error.
 
     Estimates KL(truth ‖ model). Differences on the same token share that token's own luck, so their error is

@@ -78,9 +78,7 @@ class Vocabulary:
     def encode(self, tokens: Sequence[str]) -> list[int]:
         """Ids of the tokens, unknown ones as ``<unk>``."""
         if isinstance(tokens, str):
-            raise TypeError(
-                f"tokens must be a list of strings, got the string {tokens[:20]!r}: split it first"
-            )
+            raise TypeError(f"tokens must be a list of strings, got the string {tokens[:20]!r}: split it first")
         return [self.token_to_id(token) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
@@ -114,9 +112,7 @@ class Vocabulary:
 
 def _count(tokens_or_counts: Iterable[str] | Mapping[str, int]) -> Counter[str]:
     if isinstance(tokens_or_counts, str):
-        raise TypeError(
-            "tokens_or_counts must be a list of tokens or a mapping, got a string: split it first"
-        )
+        raise TypeError("tokens_or_counts must be a list of tokens or a mapping, got a string: split it first")
     if isinstance(tokens_or_counts, Mapping):
         wrong = next((item for item in tokens_or_counts.items() if item[1] < 0), None)
         if wrong:
