@@ -71,3 +71,9 @@ def test_glossary_defines_each_term_once():
     terms = [line for line in glossary.splitlines()[3:] if line and not line.startswith((" ", ":"))]
     assert len(terms) > 40
     assert len({term.lower() for term in terms}) == len(terms)
+
+
+def test_claim_that_the_introduction_quotes_is_in_a_chapter():
+    line = re.search(r"^✓ (.+): ≈[\d.]+ (\(claimed .+\))$", page("intro.md"), flags=re.M)
+    chapters = "".join(path.read_text("utf-8") for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert re.search(rf"✓ {re.escape(line[1])}: ≈[\d.]+ {re.escape(line[2])}", chapters), line[0]
