@@ -69,7 +69,7 @@ bench: $(READY) ## ratios against the peers, measured in one run
 	@for b in tests/benchmarks/bench_*.py; do echo "== $$b"; OMP_NUM_THREADS=1 $(BIN)/python $$b; done
 
 data: $(READY) ## fetch the NLTK corpora of the reality checks (needs a network)
-	$(BIN)/python -m llmbook.corpora download "$(NLTK_DATA)"
+	$(BIN)/python -m llmbook.corpora download
 
 screenshots: book ## pages as pictures: light, dark, phone (needs chromium)
 	$(BIN)/python tools/screenshots.py $(HTML)
