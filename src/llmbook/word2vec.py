@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 # Sums may be reordered (so that they vectorise), but infinities and NaN keep their meaning.
 _JIT = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_MAX_SCORE = np.float32(30)  # sigmoid(30) is 1 in float32; exp never overflows
 _SHARED = 2  # negatives drawn for a centre word, as a multiple of `negative`; its pairs share them
 
 
@@ -139,9 +138,9 @@ def logistic_step(h, grad_h, out, rows, labels, weights, n, alpha, score):
         row, dot = rows[i], np.float32(0)
         for k in range(dim):
             dot += h[k] * out[row, k]
-        score[i] = min(max(dot, -_MAX_SCORE), _MAX_SCORE)
+        score[i] = dot
     for i in range(n):
-        sigmoid = np.float32(1) / (np.float32(1) + math.exp(-score[i]))
+        sigmoid = np.float32(1) / (np.float32(1) + math.exp(-score[i]))  # exp may be infinite: then 0
         score[i] = alpha * weights[i] * (labels[i] - sigmoid)
     for i in range(n):
         row, step = rows[i], score[i]

@@ -46,6 +46,14 @@ def test_logistic_step_is_autograds_gradient():
     np.testing.assert_allclose(out - before, -0.1 * U.grad, atol=1e-6)
 
 
+@pytest.mark.parametrize(("score", "label", "push"), [(1e4, 1, 0), (-1e4, 1, 1), (1e4, 0, -1), (-1e4, 0, 0)])
+def test_huge_scores_saturate(score, label, push):
+    h, out, grad_h = np.ones(1, np.float32), np.full((1, 1), score, np.float32), np.zeros(1, np.float32)
+    labels, one = np.array([label], np.float32), np.ones(1, np.float32)
+    logistic_step(h, grad_h, out, np.zeros(1, np.int32), labels, one, 1, np.float32(1), np.empty(1, np.float32))
+    assert (grad_h[0], out[0, 0]) == (push * score, score + push)
+
+
 def kernel_update(skip_gram, hierarchical, negative, mean, noise_word, keep=None):
     """(matrices before, change / ALPHA) of one pass over SENTENCE with full windows; noise is one word."""
     rng = np.random.default_rng(1)
