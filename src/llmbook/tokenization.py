@@ -79,7 +79,10 @@ class Vocabulary:
         """Ids of the tokens, unknown ones as ``<unk>``."""
         if isinstance(tokens, str):
             raise TypeError(f"tokens must be a list of strings, got the string {tokens[:20]!r}: split it first")
-        return [self.token_to_id(token) for token in tokens]
+        ids, unknown = self._ids, self._ids.get(UNKNOWN)
+        if unknown is None:
+            return [self.token_to_id(token) for token in tokens]  # an unknown token is an error
+        return [ids.get(token, unknown) for token in tokens]
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Tokens of the ids: the inverse of :meth:`encode` for known tokens."""
