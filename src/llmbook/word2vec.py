@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 # Sums may be reordered (so that they vectorise), but infinities and NaN keep their meaning.
 _JIT = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_SHARED = 2  # negatives drawn for a centre word, as a multiple of `negative`; its pairs share them
+_PARTS = 2  # a skip-gram window is learned in so many parts
 
 
 # --- what is computed from the counts -------------------------------------------------------------------
@@ -172,8 +172,7 @@ def train_chunk(tokens, offsets, span, keep, window, matrices, tree, noise, opti
         longest = max(longest, offsets[s + 1] - offsets[s])
     for w in range(len(path_start) - 1):
         deepest = max(deepest, path_start[w + 1] - path_start[w])
-    draws = _SHARED * negative if skip_gram else negative
-    most = 2 * widest * max(1, deepest) + draws + 1  # output rows of one centre word
+    most = 2 * widest * max(1, deepest) + negative + 1  # output rows of one centre word
     h, grad_h = np.empty(dim, np.float32), np.empty(dim, np.float32)
     rows, labels = np.empty(most, np.int32), np.empty(most, np.float32)
     weights, score = np.empty(most, np.float32), np.empty(most, np.float32)
@@ -219,29 +218,37 @@ def train_chunk(tokens, offsets, span, keep, window, matrices, tree, noise, opti
                             n += 1
                 logistic_step(h, grad_h, syn1, rows, labels, weights, n, alpha, score)
             if negative:
-                n = 0
-                for j in range(low if skip_gram else i, high if skip_gram else i + 1):
-                    if j != i or not skip_gram:
-                        rows[n], labels[n], weights[n] = sentence[j], 1, 1
+                # Skip-gram takes every other word, then the rest, so that the rest meet an h that has learned.
+                # All pairs (h, true word) of a part share their `negative` words of noise, so that each counts
+                # for all these pairs: the same expected gradient (Ji et al. 2016). As in word2vec.c, noise that
+                # is a pair's own true word does not count for that pair.
+                begin, end, parts = (low, high, _PARTS) if skip_gram else (i, i + 1, 1)
+                for part in range(parts):
+                    n = 0
+                    for j in range(begin + part, end, parts):
+                        if j != i or not skip_gram:
+                            rows[n], labels[n], weights[n] = sentence[j], 1, 1
+                            n += 1
+                    if n == 0:
+                        continue
+                    positives = n
+                    for _ in range(negative):
+                        word = _draw(threshold, alias, state)
+                        pairs = 0
+                        for p in range(positives):
+                            if rows[p] != word:
+                                pairs += 1
+                        rows[n], labels[n], weights[n] = word, 0, pairs
                         n += 1
-                # Each pair (h, true word) asks for `negative` words of noise. All pairs of h share `draws` of
-                # them, so that each counts for negative / draws of every pair: the same expected gradient
-                # (Ji et al. 2016). One that is a pair's own true word does not count for that pair.
-                positives = n
-                for _ in range(draws):
-                    word = _draw(threshold, alias, state)
-                    pairs = 0
-                    for p in range(positives):
-                        if rows[p] != word:
-                            pairs += 1
-                    rows[n], labels[n], weights[n] = word, 0, np.float32(pairs * negative) / np.float32(draws)
-                    n += 1
-                logistic_step(h, grad_h, syn1neg, rows, labels, weights, n, alpha, score)
+                    if skip_gram:
+                        for k in range(dim):
+                            h[k], grad_h[k] = h[k] + grad_h[k], 0
+                    logistic_step(h, grad_h, syn1neg, rows, labels, weights, n, alpha, score)
 
             # Hand the gradient on to the words that h was made of.
             if skip_gram:
                 for k in range(dim):
-                    syn0[centre, k] += grad_h[k]
+                    syn0[centre, k] = h[k] + grad_h[k]
             else:
                 # The gradient of a mean is scale * grad_h for every word, that of a sum is grad_h. word2vec.c
                 # and gensim have it the other way round (Irsoy et al. 2021), and we follow them: their inputs
@@ -367,7 +374,8 @@ class Word2Vec:
     matrices without locks, so only workers=1 is reproducible. Afterwards: `wv` (KeyedVectors), `counts`
     (V,), and the output matrices `syn1neg` (V, D) and, with hs, `syn1` (V - 1, D).
 
-    Unlike gensim, the pairs of a centre word share their negatives, and long sentences are not cut at 10,000.
+    Unlike gensim, the pairs of a centre word share their negatives, half and half, and sentences longer than
+    10,000 words are not cut off.
     """
 
     def __init__(
