@@ -119,12 +119,27 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
     for count, cell in enumerate(code_cells(notebook), start=1):
         cell.execution_count = count
         cell.outputs = [_clean_output(output, count) for output in _merge_streams(cell.outputs)]
-    for cell in notebook.cells:
+    solutions = solution_cells(notebook)
+    for index, cell in enumerate(notebook.cells):
         cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in KEPT_CELL_METADATA if cell.metadata.get(k)})
+        if index in solutions:  # the page folds solutions by itself, JupyterLab only where it is told to
+            cell.metadata["jupyter"] = {"source_hidden": True}
         name = source_hash(cell)[:8]
         seen[name] = seen.get(name, 0) + 1
         cell.id = name if seen[name] == 1 else f"{name}-{seen[name]}"
     return notebook
+
+
+def solution_cells(notebook: NotebookNode) -> set[int]:
+    """The positions of the code cells between `solution-start` and `solution-end`."""
+    inside, found = False, set()
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            starts, ends = (cell.source.rfind(f"{{solution-{word}}}") for word in ("start", "end"))
+            inside = starts > ends or (inside and ends < 0)
+        elif cell.cell_type == "code" and inside:
+            found.add(index)
+    return found
 
 
 def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

@@ -55,6 +55,26 @@ def test_run_stores_a_canonical_chapter(tmp_path):
     assert path.read_bytes() == first
 
 
+def test_solutions_and_nothing_else_are_folded_in_jupyterlab():
+    between = "```{solution-end}\n```\n\n```{exercise-start}\n:label: b\n```\nNext.\n```{exercise-end}\n```"
+    cells = [
+        new_markdown_cell("```{exercise-start}\n:label: a\n```\nDo it.\n```{exercise-end}\n```"),
+        new_code_cell("attempt"),
+        new_markdown_cell("```{solution-start} a\n:class: dropdown\n```\nSo:"),
+        new_code_cell("solution"),
+        new_markdown_cell("And further:"),
+        new_code_cell("more = 1"),
+        new_markdown_cell(between),
+        new_code_cell("attempt_b"),
+        new_markdown_cell("```{solution-start} b\n```\nIn words.\n```{solution-end}\n```"),
+        new_code_cell("after"),
+    ]
+    stored = nb.canonical(new_notebook(cells=cells))
+    folded = [cell.source for cell in stored.cells if cell.metadata.get("jupyter") == {"source_hidden": True}]
+    assert folded == ["solution", "more = 1"]
+    assert nb.canonical(nbformat.from_dict(stored)) == stored
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [
