@@ -33,6 +33,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm.auto import tqdm
 
 from llmbook import corpora
+from llmbook.products import FastLinear
 from llmbook.tokenization import Vocabulary
 from llmbook.toyworld import ToyWorld
 from llmbook.transformer import GPT, GPTConfig
@@ -288,7 +289,7 @@ def _backward(
         # Processes exchange gradients once a step, with the last micro-batch.
         quiet = model.no_sync() if world > 1 and i + 1 < len(mine) else contextlib.nullcontext()
         with quiet:
-            with _autocast(device, args.precision):
+            with _autocast(device, args.precision), FastLinear():
                 loss = loss_function(model, micro) * (_targets(micro) / total)
             if not math.isfinite(value := float(loss.detach())):
                 raise NonFiniteLoss(f"the loss is {value} at step {step}, {_name_batch(micro, rank, i)}")
