@@ -22,6 +22,15 @@ RAW_MATH = re.compile(r"\$[^$\s][^$\n]*\$|\\(frac|sum|mathbf|mathrm|log|exp)\b")
 HASH_OR_FILE = re.compile(r"^[0-9a-f]{16,}|\.(png|svg|jpe?g)$|/")
 MIN_ALT, MIN_DESCRIPTION = 20, 50  # characters
 
+# What may stand in an article. A browser takes any other `<word>` for an element too, and shows nothing.
+ELEMENTS = frozenset(
+    """a abbr article aside audio b bdi bdo blockquote br button caption cite code col colgroup data dd del details
+    dfn div dl dt em figcaption figure footer form h1 h2 h3 h4 h5 h6 header hr i iframe img input ins kbd label
+    legend li main mark nav noscript object ol option p picture pre q ruby rp rt s samp script section select small
+    source span strong style sub summary sup svg table tbody td textarea tfoot th thead time tr u ul var video
+    wbr""".split()
+)
+
 
 @lru_cache(maxsize=256)
 def page(path: Path) -> BeautifulSoup:
@@ -96,6 +105,12 @@ def nothing_is_raw(path: Path) -> list[str]:
     ]
 
 
+def elements_are_html(path: Path) -> list[str]:
+    """No word in angle brackets, such as <eos>, was taken for an element: the reader would not see it."""
+    names = {tag.name for tag in article(page(path)).find_all(True)}
+    return [f"<{name}> is no HTML element: write it as code" for name in sorted(names - ELEMENTS)]
+
+
 def no_error_nodes(path: Path) -> list[str]:
     """Sphinx left no system message in the page."""
     return [f"a system message: {tag.get_text()[:80]!r}" for tag in page(path).select(".system-message, .problematic")]
@@ -130,6 +145,6 @@ def loads_nothing_from_afar(path: Path) -> list[str]:
 
 
 CHECKS: tuple[Callable[[Path], list[str]], ...] = (
-    links_resolve, images_are_described, captions_are_numbered, nothing_is_raw, no_error_nodes, no_workplace,
-    has_title_and_description, loads_nothing_from_afar,
+    links_resolve, images_are_described, captions_are_numbered, nothing_is_raw, elements_are_html, no_error_nodes,
+    no_workplace, has_title_and_description, loads_nothing_from_afar,
 )  # fmt: skip

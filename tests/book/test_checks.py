@@ -31,6 +31,8 @@ PLANTED = [
     (pages.nothing_is_raw, "It costs", "::: It costs"),
     (pages.nothing_is_raw, "It costs", "$x_1$ costs"),
     (pages.nothing_is_raw, "It costs", r"\frac{1}{2} costs"),
+    (pages.elements_are_html, "It costs", "A user types <eos>. It costs"),
+    (pages.elements_are_html, "It costs", "Unknown words are <unk>. It costs"),
     (pages.no_error_nodes, "<p>", '<p class="system-message">'),
     (pages.no_error_nodes, "<p>", '<p><span class="problematic">x</span>'),
     (pages.no_workplace, "It costs", f"{pages.ROOT}/notebooks costs"),
