@@ -172,7 +172,7 @@ def train_chunk(tokens, offsets, span, keep, window, matrices, tree, noise, opti
         longest = max(longest, offsets[s + 1] - offsets[s])
     for w in range(len(path_start) - 1):
         deepest = max(deepest, path_start[w + 1] - path_start[w])
-    most = 2 * widest * max(1, deepest) + negative + 1  # output rows of one centre word
+    most = max(deepest, 2 * widest + negative + 1)  # output rows of one step
     h, grad_h = np.empty(dim, np.float32), np.empty(dim, np.float32)
     rows, labels = np.empty(most, np.int32), np.empty(most, np.float32)
     weights, score = np.empty(most, np.float32), np.empty(most, np.float32)
@@ -208,15 +208,19 @@ def train_chunk(tokens, offsets, span, keep, window, matrices, tree, noise, opti
                         h[k] *= scale
 
             # What it must predict: skip-gram each word around the centre, CBOW the centre.
-            if hierarchical:  # every inner node on the way to the word; a left turn has label 1
-                n = 0
+            if hierarchical:  # the inner nodes on the way to each word in turn; a left turn has label 1
+                # A step per word, as in word2vec.c. One step per window would move the root, which is on every
+                # path, up to 2 * window times from the same old vectors, and the vectors come out worse.
                 for j in range(low if skip_gram else i, high if skip_gram else i + 1):
                     if j != i or not skip_gram:
-                        word = sentence[j]
+                        word, n = sentence[j], 0
                         for p in range(path_start[word], path_start[word + 1]):
                             rows[n], labels[n], weights[n] = nodes[p], 1 - codes[p], 1
                             n += 1
-                logistic_step(h, grad_h, syn1, rows, labels, weights, n, alpha, score)
+                        if skip_gram:
+                            for k in range(dim):
+                                h[k], grad_h[k] = h[k] + grad_h[k], 0
+                        logistic_step(h, grad_h, syn1, rows, labels, weights, n, alpha, score)
             if negative:
                 # Skip-gram takes every other word, then the rest, so that the rest meet an h that has learned.
                 # All pairs (h, true word) of a part share their `negative` words of noise, so that each counts
