@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 # Sums may be reordered (so that they vectorise), but infinities and NaN keep their meaning.
 _JIT = {"nogil": True, "cache": True, "fastmath": {"reassoc", "contract", "arcp", "nsz"}}
-_PARTS = 2  # a skip-gram window is learned in so many parts
+_PARTS = 3  # a skip-gram window is learned in so many parts
 
 
 # --- what is computed from the counts -------------------------------------------------------------------
@@ -172,7 +172,7 @@ def train_chunk(tokens, offsets, span, keep, window, matrices, tree, noise, opti
         longest = max(longest, offsets[s + 1] - offsets[s])
     for w in range(len(path_start) - 1):
         deepest = max(deepest, path_start[w + 1] - path_start[w])
-    most = 2 * widest * max(1, deepest) + negative + 1  # output rows of one centre word
+    most = max(deepest, 2 * widest + negative + 1)  # output rows of one step
     h, grad_h = np.empty(dim, np.float32), np.empty(dim, np.float32)
     rows, labels = np.empty(most, np.int32), np.empty(most, np.float32)
     weights, score = np.empty(most, np.float32), np.empty(most, np.float32)
@@ -208,20 +208,24 @@ def train_chunk(tokens, offsets, span, keep, window, matrices, tree, noise, opti
                         h[k] *= scale
 
             # What it must predict: skip-gram each word around the centre, CBOW the centre.
-            if hierarchical:  # every inner node on the way to the word; a left turn has label 1
-                n = 0
+            if hierarchical:  # the inner nodes on the way to each word in turn; a left turn has label 1
+                # A step per word, as in word2vec.c. One step per window would move the root, which is on every
+                # path, up to 2 * window times from the same old vectors, and the vectors come out worse.
                 for j in range(low if skip_gram else i, high if skip_gram else i + 1):
                     if j != i or not skip_gram:
-                        word = sentence[j]
+                        word, n = sentence[j], 0
                         for p in range(path_start[word], path_start[word + 1]):
                             rows[n], labels[n], weights[n] = nodes[p], 1 - codes[p], 1
                             n += 1
-                logistic_step(h, grad_h, syn1, rows, labels, weights, n, alpha, score)
+                        if skip_gram:
+                            for k in range(dim):
+                                h[k], grad_h[k] = h[k] + grad_h[k], 0
+                        logistic_step(h, grad_h, syn1, rows, labels, weights, n, alpha, score)
             if negative:
-                # Skip-gram takes every other word, then the rest, so that the rest meet an h that has learned.
-                # All pairs (h, true word) of a part share their `negative` words of noise, so that each counts
-                # for all these pairs: the same expected gradient (Ji et al. 2016). As in word2vec.c, noise that
-                # is a pair's own true word does not count for that pair.
+                # Skip-gram takes every third word, then those beside them, so that later ones meet an h that has
+                # learned. All pairs (h, true word) of a part share their `negative` words of noise, so that each
+                # counts for all these pairs: the same expected gradient (Ji et al. 2016). As in word2vec.c, noise
+                # that is a pair's own true word does not count for that pair.
                 begin, end, parts = (low, high, _PARTS) if skip_gram else (i, i + 1, 1)
                 for part in range(parts):
                     n = 0
@@ -374,8 +378,8 @@ class Word2Vec:
     matrices without locks, so only workers=1 is reproducible. Afterwards: `wv` (KeyedVectors), `counts`
     (V,), and the output matrices `syn1neg` (V, D) and, with hs, `syn1` (V - 1, D).
 
-    Unlike gensim, the pairs of a centre word share their negatives, half and half, and sentences longer than
-    10,000 words are not cut off.
+    Unlike gensim, about a third of a window's pairs share their negatives, and sentences longer than 10,000
+    words are not cut off.
     """
 
     def __init__(
@@ -413,8 +417,8 @@ class Word2Vec:
 
         words, self.counts, tokens, offsets = _encode(sentences, min_count)
         rng = np.random.default_rng(seed)
-        start = (rng.random((len(words), vector_size), dtype=np.float32) - np.float32(0.5)) / vector_size
-        self.wv = KeyedVectors(words, start)
+        start = 2 * rng.random((len(words), vector_size), dtype=np.float32) - 1  # gensim's; word2vec.c has half
+        self.wv = KeyedVectors(words, start / np.float32(vector_size))
         self.syn1 = np.zeros((max(0, len(words) - 1) if hs else 0, vector_size), np.float32)
         self.syn1neg = np.zeros((len(words) if negative else 0, vector_size), np.float32)
         self._train(tokens, offsets, rng)

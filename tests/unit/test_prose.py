@@ -54,7 +54,7 @@ def test_bibliography_is_sorted_and_complete():
     assert len(found) == page("references.bib").count("\n@")
     for key, body in found.items():
         assert re.search(r"^\s*(author|editor)\s*=", body, flags=re.M), key
-        year = re.search(r"^\s*year\s*=\s*\{(\d{4})\}", body, flags=re.M)
+        year = re.search(r"^\s*year\s*=\s*\{(\d{4})[a-z]?\}", body, flags=re.M)
         assert re.search(r"^\s*title\s*=", body, flags=re.M), key
         assert year, key
         assert year[1] in key, key
@@ -62,7 +62,7 @@ def test_bibliography_is_sorted_and_complete():
 
 def test_bibliography_lists_no_work_twice():
     titles = [re.search(r"title\s*=\s*\{(.+)\}", body)[1] for body in entries().values()]
-    years = [re.search(r"year\s*=\s*\{(\d+)\}", body)[1] for body in entries().values()]
+    years = [re.search(r"year\s*=\s*\{(\d+)[a-z]?\}", body)[1] for body in entries().values()]
     works = [(re.sub(r"\W", "", title.lower()), year) for title, year in zip(titles, years, strict=True)]
     assert len(set(works)) == len(works)
 

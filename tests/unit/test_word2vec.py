@@ -109,6 +109,30 @@ def test_the_kernels_step_is_autograds_gradient(skip_gram, mean, hierarchical, n
         assert np.abs(got - want).max() <= 0.02 * max(1, np.abs(want).max())
 
 
+def test_the_tree_takes_a_step_per_word():
+    """At a large rate the order shows: each word's path meets the h and the nodes that the last one has moved."""
+    rng = np.random.default_rng(4)
+    matrices = [rng.normal(scale=0.5, size=(n, D)).astype(np.float32) for n in (V, V - 1, V)]
+    syn0, syn1 = (m.astype(np.float64) for m in matrices[:2])
+    offsets, nodes, codes = tree = huffman_tree(range(1, V + 1))
+    rate = 0.5
+    for i, centre in enumerate(SENTENCE):
+        for word in (w for j, w in enumerate(SENTENCE) if j != i and abs(j - i) <= WINDOW):
+            path = slice(offsets[word], offsets[word + 1])
+            rows = nodes[path]
+            step = rate * (1 - codes[path] - 1 / (1 + np.exp(-(syn1[rows] @ syn0[centre]))))
+            h = syn0[centre].copy()
+            syn0[centre] += step @ syn1[rows]
+            syn1[rows] += np.outer(step, h)
+    train_chunk(
+        np.array(SENTENCE, np.int32), np.array([0, len(SENTENCE)]), (0, 1), np.ones(V), (WINDOW, False),
+        tuple(matrices), tree, alias_table(np.ones(V) / V), (True, True, 0, True), (rate, rate),
+        np.array([3], np.uint64),
+    )  # fmt: skip
+    np.testing.assert_allclose(matrices[0], syn0, atol=1e-5)
+    np.testing.assert_allclose(matrices[1], syn1, atol=1e-5)
+
+
 def test_a_mean_is_not_a_sum():
     mean = kernel_update(False, False, 5, True, 6)[1]
     total = kernel_update(False, False, 5, False, 6)[1]
@@ -238,6 +262,17 @@ def test_vocabulary_is_gensims():
     ours = Word2Vec(sentences, min_count=2, epochs=1, vector_size=8)
     counts = {key: theirs.wv.get_vecattr(key, "count") for key in theirs.wv.index_to_key}
     assert dict(zip(ours.wv.index_to_key, ours.counts, strict=True)) == counts  # ties: in gensim, in no order
+
+
+def test_the_start_is_gensims():
+    """Uniform between -1 / vector_size and 1 / vector_size; at a rate of 0 nothing moves."""
+    words = [[f"w{i}" for i in range(300)]]
+    ours = Word2Vec(words, min_count=1, vector_size=20, alpha=0, min_alpha=0, epochs=1).wv.vectors
+    theirs = gensim_vocabulary([1] * 300, vector_size=20)
+    theirs.init_weights()
+    for vectors in (ours, theirs.wv.vectors):
+        assert np.abs(vectors).max() == pytest.approx(1 / 20, rel=0.01)
+        assert vectors.std() == pytest.approx(1 / 20 / math.sqrt(3), rel=0.05)
 
 
 def test_one_thread_and_seed_is_reproducible():

@@ -36,7 +36,7 @@ def _paper(count: int, total: int, threshold: float) -> float:
 
 _KEEP_MISTAKES = [
     Mistake(
-        "this is the paper's formula, √(t/f). The programs, ours too, keep a little more: add t/f.",
+        "this is the paper's formula, √(t/f). The programs, ours too, keep more: add t/f.",
         lambda *args: min(1.0, _paper(*args)),
     ),
     Mistake(
