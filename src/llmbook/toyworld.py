@@ -33,6 +33,7 @@ Probabilities are natural, entropies and log-probabilities are in nats.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -431,6 +432,32 @@ class ToyWorld:
         """The full distribution (V,) of the next token over `vocabulary`. Raises as `next_token_dict` does."""
         row = np.zeros(len(self.vocabulary))
         self._fill(row, self.next_token_dict(prefix))
+        return row
+
+    def masked_token_probs(self, tokens: list[str], index: int) -> np.ndarray:
+        """The exact distribution (V,) of the token at `index`, given all the others: those before it and after it.
+
+        By Bayes' rule p(v | rest) is proportional to p(text with v at `index`), so each v that the prefix allows is
+        put in and the whole text scored. What stands at `index` is not looked at. A text without its end is read as
+        a beginning: later tokens are summed out.
+
+        Raises:
+            ImpossibleText: (a ValueError) where the prefix cannot have been told.
+            ValueError: for an index outside the text, or where no token fits.
+        """
+        if not 0 <= index < len(tokens):
+            raise ValueError(f"index must be from 0 to {len(tokens) - 1}, got {index}")
+        before, after = list(tokens[:index]), list(tokens[index + 1 :])
+        scores: dict[str, float] = {}
+        for token in self.next_token_dict(before):
+            with contextlib.suppress(ImpossibleText):
+                scores[token] = float(self.replay([*before, token, *after]).logprobs.sum())
+        if not scores:
+            raise ValueError(f"no token fits at index {index} of this text")
+        best = max(scores.values())
+        weights = {token: math.exp(score - best) for token, score in scores.items()}
+        row = np.zeros(len(self.vocabulary))
+        self._fill(row, {token: weight / math.fsum(weights.values()) for token, weight in weights.items()})
         return row
 
     def trace(self, tokens: list[str]) -> np.ndarray:

@@ -97,6 +97,35 @@ def test_next_token_probs_at_any_prefix(seed, share, noise):
 # ---------------------------------------------------------------------------------------------- sampling
 
 
+def test_hidden_tokens_have_the_probability_that_the_enumeration_gives_them(everything):
+    """p(token | all others), by Bayes over every story that agrees with the rest."""
+    tokens, p = everything
+    rest_mass = Counter()
+    for story, mass in zip(tokens, p, strict=True):
+        for i in range(len(story)):
+            rest_mass[(*story[:i], None, *story[i + 1 :])] += mass
+    rng = np.random.default_rng(0)
+    for k in rng.choice(len(tokens), 60, replace=False):
+        story, i = tokens[k], rng.integers(len(tokens[k]))
+        row = TINY.masked_token_probs([*story[:i], "anything", *story[i + 1 :]], i)
+        expected = p[k] / rest_mass[(*story[:i], None, *story[i + 1 :])]
+        assert row.sum() == pytest.approx(1, abs=1e-12)
+        assert row[TINY.token_to_id[story[i]]] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_hidden_token_may_be_settled_by_what_comes_later():
+    people = "the nurse Kim is in the library . the farmer Tom is in the school ."
+    text = split(f"it is Monday morning . {people} Kim leaves a red ball in the garden .")
+    later = [*text, *split("she sees the ball in the garden .")]
+    garden, t = SMALL.token_to_id["garden"], text.index("garden")
+    assert SMALL.masked_token_probs(text, t)[garden] == pytest.approx(0.3)  # where a ball is usually left
+    assert SMALL.masked_token_probs(later, t)[garden] == pytest.approx(1)
+    with pytest.raises(ValueError, match=f"index must be from 0 to {len(text) - 1}, got {len(text)}"):
+        SMALL.masked_token_probs(text, len(text))
+    with pytest.raises(ValueError, match="no token fits at index 2"):
+        SMALL.masked_token_probs(split("it is Monday noon ."), 2)
+
+
 def test_sampled_stories_have_their_stated_frequencies(everything):
     """Chi-squared over 80 groups of stories, neighbours in the enumeration, of nearly equal probability."""
     tokens, p = everything
