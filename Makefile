@@ -20,7 +20,7 @@ unit chapters: export HF_HUB_OFFLINE := 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: help setup book test unit chapters lab notebooks ledger bench lint data screenshots clean
+.PHONY: help setup book test unit chapters lab notebooks sweep ledger bench lint data screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -61,6 +61,9 @@ test: lint unit chapters book ## all that CI runs
 
 notebooks: $(READY) ## re-execute and store the chapters (CH=03 for one)
 	$(BIN)/python tools/chapters.py run $(CH)
+
+sweep: $(READY) ## chapter 08's grid: compute what is missing (Ctrl-C stops, the same command resumes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m llmbook.sweep
 
 ledger: $(READY) ## run the chapters at three seeds and write the claims ledger
 	$(BIN)/python tools/ledger.py

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
 
@@ -97,6 +98,46 @@ def bootstrap_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(low), float(high)
+
+
+class Difference(NamedTuple):
+    """A mean difference over seeds, half the width of its t-interval, and the p-value of no difference."""
+
+    mean: float
+    half_width: float
+    p: float
+
+
+def paired_difference(values: ArrayLike, baseline: ArrayLike, confidence: float = 0.95) -> Difference:
+    """Student's (1908) t for (n,) values against their partners, pair by pair: values minus baseline."""
+    x, y = np.asarray(values, dtype=float), np.asarray(baseline, dtype=float)
+    if x.shape != y.shape or x.ndim != 1 or x.size < 2:
+        raise ValueError(f"values and baseline must be two (n,) arrays with n at least 2, got {x.shape} and {y.shape}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    d = x - y
+    error = d.std(ddof=1) / math.sqrt(d.size)
+    factor = scipy.stats.t.ppf((1 + confidence) / 2, d.size - 1)
+    if error == 0:
+        return Difference(float(d.mean()), 0.0, 1.0 if d.mean() == 0 else 0.0)
+    p = 2 * scipy.stats.t.sf(abs(d.mean()) / error, d.size - 1)
+    return Difference(float(d.mean()), float(factor * error), float(p))
+
+
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Holm's (1979) p-values (m,), adjusted for m comparisons: reject those below α, and the chance of even one
+    false rejection is at most α, however the comparisons depend on each other.
+
+    The smallest is multiplied by m, the next by m − 1, and so on; none may fall below one before it.
+    """
+    p = np.asarray(p_values, dtype=float)
+    if p.ndim != 1 or p.size == 0 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"p_values must be a non-empty (m,) array of numbers in [0, 1], got {p}")
+    order = np.argsort(p, kind="stable")
+    scaled = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1))
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return adjusted
 
 
 def _logprobs(name: str, values: ArrayLike) -> NDArray[np.float64]:

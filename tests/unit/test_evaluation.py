@@ -14,8 +14,10 @@ from llmbook.evaluation import (
     bits_to_nats,
     bootstrap_interval,
     cross_entropy,
+    holm,
     mean_and_error,
     nats_to_bits,
+    paired_difference,
     paired_excess,
     perplexity,
 )
@@ -156,3 +158,42 @@ def test_the_bootstrap_interval_is_repeatable_and_widens_with_confidence():
 def test_bootstrap_bad_input(values, options, words):
     with pytest.raises(ValueError, match=words):
         bootstrap_interval(values, rng=np.random.default_rng(0), **options)
+
+
+def test_the_paired_difference_is_scipys():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(0.3, 1, 5), rng.normal(0, 1, 5)
+    found, wanted = paired_difference(x, y, 0.9), scipy.stats.ttest_rel(x, y)
+    low, high = wanted.confidence_interval(0.9)
+    assert found.mean == pytest.approx((x - y).mean())
+    assert found.p == pytest.approx(wanted.pvalue)
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx((low, high))
+
+
+def test_three_seeds_cost_a_factor_of_four():
+    assert paired_difference([1, 2, 3], [0, 0, 0]).half_width == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+
+
+def test_a_difference_without_spread():
+    assert paired_difference([1, 2], [0, 1]) == (1.0, 0.0, 0.0)
+    assert paired_difference([1, 2], [1, 2]) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(("values", "baseline"), [([1], [2]), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])])
+def test_pairs_that_are_none(values, baseline):
+    with pytest.raises(ValueError, match="values and baseline"):
+        paired_difference(values, baseline)
+
+
+def test_holm_on_a_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    with pytest.raises(ValueError, match="p_values"):
+        holm([0.2, 1.2])
+
+
+@given(hnp.arrays(float, st.integers(1, 12), elements=st.floats(0, 1)))
+def test_holm_lies_between_no_correction_and_bonferronis(p):
+    adjusted = holm(p)
+    assert (adjusted >= p - 1e-12).all()
+    assert (adjusted <= np.minimum(1, p.size * p) + 1e-12).all()
+    assert (np.diff(adjusted[np.argsort(p, kind="stable")]) >= 0).all()

@@ -1,0 +1,105 @@
+"""Chapter 08's checkers tell a right, a nearly right and a wrong answer apart, in words."""
+
+import pytest
+
+from llmbook.exercises.ch08 import check_accumulate, check_noise_scale, check_wsd
+from llmbook.training import TrainingArguments, learning_rate
+
+
+def said(checker, answer, capsys):
+    right = checker(answer)
+    return right, capsys.readouterr().out
+
+
+@pytest.mark.parametrize("checker", [check_wsd, check_accumulate, check_noise_scale])
+def test_a_stub_is_not_attempted(checker, capsys):
+    right, words = said(checker, lambda *args: None, capsys)
+    assert not right
+    assert "Not attempted" in words
+
+
+def by_the_library(step, steps, warmup, decay, peak):
+    args = TrainingArguments(
+        max_steps=steps, warmup_steps=warmup, learning_rate=peak, lr_scheduler_type="wsd", min_lr_ratio=0.0,
+        decay_fraction=decay / (steps - warmup),
+    )  # fmt: skip
+    return learning_rate(step, args)
+
+
+def wsd(step, steps, warmup, decay, peak):
+    return peak * min((step + 1) / warmup if warmup else 1, 1, (steps - step) / decay)
+
+
+@pytest.mark.parametrize("answer", [wsd, by_the_library])
+def test_right_schedules(answer, capsys):
+    right, words = said(check_wsd, answer, capsys)
+    assert right
+    assert "All right" in words
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda t, n, w, d, p: p * min(t / w if w else 1, 1, (n - t) / d), "begins at a rate of zero"),
+        (lambda t, n, w, d, p: p * min((t + 1) / w if w else 1, 1, (n - t - 1) / d), "one step too early"),
+        (lambda t, n, w, d, p: p * ((t + 1) / w if t < w else (n - t) / (n - w)), "a linear schedule"),
+        (lambda t, n, w, d, p: p * min((t + 1) / w if w else 1, 1), "the decay is missing"),
+        (lambda t, n, w, d, p: p * min(1, (n - t) / d), "the warm-up is missing"),
+        (lambda t, n, w, d, p: wsd(t, n, w, d, 1), "taken to be 1"),
+    ],
+)
+def test_nearly_right_schedules(answer, hint, capsys):
+    right, words = said(check_wsd, answer, capsys)
+    assert not right
+    assert "Nearly: " in words
+    assert hint in words
+
+
+def weighted(means, counts):
+    return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda m, n: sum(m) / len(n), "mean of the means"),
+        (lambda m, n: sum(m), "sum of the means"),
+        (lambda m, n: weighted(m, n) * sum(n), "divide it by their number"),
+        (lambda m, n: weighted(m, n) * sum(n) / len(n), "not of micro-batches"),
+    ],
+)
+def test_nearly_right_means(answer, hint, capsys):
+    assert said(check_accumulate, weighted, capsys)[0]
+    right, words = said(check_accumulate, answer, capsys)
+    assert not right
+    assert hint in words
+
+
+def noise_scale(b, c, n, m):
+    return (n - m) * b * c / (c * m - b * n)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda b, c, n, m: (n - m) / (1 / b - 1 / c) / m, "holds noise as well"),
+        (lambda b, c, n, m: (n - m) * (c - b) / (c * m - b * n), "1/B₁ − 1/B₂ is missing"),
+        (lambda b, c, n, m: (n - m) / (1 / b - 1 / c), "you give the variance"),
+        (lambda b, c, n, m: (c * m - b * n) / (c - b), "you give |G|²"),
+        (lambda b, c, n, m: 1 / noise_scale(b, c, n, m), "upside down"),
+        (lambda b, c, n, m: noise_scale(b, c, n**2, m**2), "square them again"),
+    ],
+)
+def test_nearly_right_noise_scales(answer, hint, capsys):
+    assert said(check_noise_scale, noise_scale, capsys)[0]
+    right, words = said(check_noise_scale, answer, capsys)
+    assert not right
+    assert hint in words
+
+
+@pytest.mark.parametrize("checker", [check_wsd, check_accumulate, check_noise_scale])
+def test_wrong_answers_get_no_hint(checker, capsys):
+    right, words = said(checker, lambda *args: 17.0, capsys)
+    assert not right
+    assert "Nearly" not in words
+    assert "your answer was" in words
