@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -35,7 +36,7 @@ from tqdm.auto import tqdm
 from llmbook import corpora
 from llmbook.tokenization import Vocabulary
 from llmbook.toyworld import ToyWorld
-from llmbook.transformer import GPT, GPTConfig
+from llmbook.transformer import GPT, IGNORE, GPTConfig
 
 SCHEDULES = ("constant", "linear", "step", "cosine", "wsd")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -155,6 +156,49 @@ def _epoch_order(epoch: int, blocks: int, slack: int, seed: int) -> tuple[np.nda
         rng = np.random.default_rng([seed, epoch])
         _orders[key] = rng.permutation(blocks), int(rng.integers(slack + 1))
     return _orders[key]
+
+
+POOL = 32  # padded_batches sorts this many batches by length at a time
+
+
+def padded_batches(rows: Sequence[Sequence[int]], args: TrainingArguments) -> GetBatch:
+    """Batches of whole documents, one in a row, padded on the right to the batch's longest.
+
+    Where a document must be read from its beginning (`pack` cuts it anywhere), and is short. Every row comes
+    once per epoch, but for the fewer than ``batch_size`` last ones of its shuffled order. Rows of like length
+    go together, so that little is padding; which ones, and when, follows from the seed. Padding has id 0, the
+    label −100, and stands behind all that a causal model sees. The batch of a step depends on nothing but the
+    seed and the step. Raises ``ValueError`` for too few rows, and for one longer than ``args.block_size``.
+    """
+    lengths = np.array([len(row) for row in rows])
+    if len(rows) < args.batch_size:
+        raise ValueError(f"rows must hold at least one batch of {args.batch_size}, got {len(rows)}")
+    if not 2 <= lengths.min() <= lengths.max() <= args.block_size:
+        raise ValueError(
+            f"rows must have 2 to block_size = {args.block_size} tokens, got {lengths.min()} to {lengths.max()}"
+        )
+    batches = len(rows) // args.batch_size
+    tensors = [torch.as_tensor(row, dtype=torch.int64) for row in rows]
+
+    @functools.lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        return _order_by_length(lengths, args.batch_size, np.random.default_rng([args.seed, epoch]))
+
+    def get_batch(step: int) -> Batch:
+        epoch, place = divmod(step, batches)
+        chosen = [tensors[i] for i in order(epoch)[place]]
+        labels = nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=IGNORE)  # (B, T)
+        return {"input_ids": labels.clamp(min=0), "labels": labels}
+
+    return get_batch
+
+
+def _order_by_length(lengths: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
+    """One epoch: shuffle, sort within each pool, cut into batches, shuffle these. (batches, batch_size)"""
+    shuffled = rng.permutation(len(lengths))[: len(lengths) // batch_size * batch_size]
+    pools = (shuffled[i : i + POOL * batch_size] for i in range(0, len(shuffled), POOL * batch_size))
+    by_length = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    return rng.permutation(np.concatenate(by_length).reshape(-1, batch_size))
 
 
 @dataclass
@@ -518,6 +562,28 @@ def evaluate_loss(model: nn.Module, tokens: Tensor, block_size: int, batch_size:
     rows = tokens[: count * block_size].view(count, block_size).split(batch_size)
     losses = [(float(model_loss(model, {"input_ids": r.to(device), "labels": r.to(device)})), len(r)) for r in rows]
     return sum(loss * n for loss, n in losses) / count
+
+
+@torch.no_grad()
+def row_logprobs(model: nn.Module, rows: Sequence[Sequence[int]], batch_size: int = 64) -> np.ndarray:
+    """What a causal model thought of each token of each row but the first: ln q(token | those before it), (N,).
+
+    Puts the model into evaluation mode. With `<bos>` in front of each story, the result stands beside the
+    stories' own ``logprobs``, token for token, for :func:`llmbook.evaluation.paired_excess`.
+    """
+    if not rows or min(map(len, rows)) < 2:
+        raise ValueError("rows must hold at least one row, each of at least 2 tokens")
+    model.eval()
+    device, order = next(model.parameters()).device, sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    for some in (order[i : i + batch_size] for i in range(0, len(rows), batch_size)):
+        tensors = [torch.as_tensor(rows[i], dtype=torch.int64) for i in some]
+        ids = nn.utils.rnn.pad_sequence(tensors, batch_first=True).to(device)  # (B, T)
+        logits = model(ids).logits[:, :-1].transpose(1, 2)  # (B, V, T − 1)
+        losses = nn.functional.cross_entropy(logits, ids[:, 1:], reduction="none").double().cpu()  # (B, T − 1)
+        for i, row in zip(some, losses, strict=True):
+            found[i] = -row[: len(rows[i]) - 1].numpy()
+    return np.concatenate(found)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,7 +30,10 @@ from llmbook.training import (
     load_corpus,
     pack,
     packed_batches,
+    padded_batches,
+    row_logprobs,
 )
+from llmbook.transformer import GPT, GPTConfig
 
 V = 11
 
@@ -140,6 +143,50 @@ def test_batches_differ_between_seeds_and_reject_bad_tokens():
         packed_batches(torch.arange(8), arguments())
     with pytest.raises(ValueError, match="int64"):
         packed_batches(torch.zeros(99), arguments())
+
+
+def documents(n: int, seed: int = 0) -> list[list[int]]:
+    """n rows of 2 to 8 ids, each row's first id its own number, so that a row can be recognised."""
+    rng = np.random.default_rng(seed)
+    return [[i, *rng.integers(1000, size=rng.integers(1, 8))] for i in range(n)]
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(5, 400), batch=st.integers(1, 5), seed=st.integers(0, 9))
+def test_an_epoch_pads_every_document_once(n, batch, seed):
+    rows, args = documents(n), arguments(batch_size=batch, seed=seed)
+    get_batch = padded_batches(rows, args)
+    seen = []
+    for step in range(n // batch):
+        ids, labels = get_batch(step)["input_ids"], get_batch(step)["labels"]
+        assert ids.shape == labels.shape == (batch, max((labels != -100).sum(1)))
+        for i, label in zip(ids, labels, strict=True):
+            row = rows[int(i[0])]
+            assert label.tolist() == row + [-100] * (len(label) - len(row))
+            assert i.tolist() == row + [0] * (len(label) - len(row))
+        seen += ids[:, 0].tolist()
+    assert len(set(seen)) == len(seen) == n // batch * batch
+
+
+def test_padded_batches_follow_from_seed_and_step_and_hold_rows_of_like_length():
+    rows = documents(640)
+    one, other = padded_batches(rows, arguments()), padded_batches(rows, arguments())
+    for step in (500, 3, 160):  # in any order, across epochs
+        assert torch.equal(one(step)["labels"], other(step)["labels"])
+    first = [tuple(one(step)["labels"][:, 0].tolist()) for step in range(160)]
+    assert first != [tuple(one(160 + step)["labels"][:, 0].tolist()) for step in range(160)]  # another epoch
+    assert not torch.equal(one(0)["labels"][:, 0], padded_batches(rows, arguments(seed=1))(0)["labels"][:, 0])
+    padding = np.mean([(one(step)["labels"] == -100).float().mean() for step in range(160)])
+    assert padding < 0.08  # batches of random rows waste 0.27
+    widths = [one(step)["labels"].shape[1] for step in range(32)]
+    assert widths != sorted(widths)  # not the short ones first
+
+
+def test_padded_batches_reject_rows_that_do_not_fit():
+    with pytest.raises(ValueError, match="at least one batch of 4, got 3"):
+        padded_batches(documents(3), arguments())
+    with pytest.raises(ValueError, match="block_size = 8 tokens, got 1 to 9"):
+        padded_batches([*documents(5), [1], list(range(9))], arguments())
 
 
 # The loop
@@ -336,3 +383,37 @@ def test_evaluate_loss_is_the_mean_over_blocks():
     assert evaluate_loss(model, row, 8, batch_size=2) == pytest.approx(expected, rel=1e-6)
     with pytest.raises(ValueError, match="at least one block of 64"):
         evaluate_loss(model, row, 64)
+
+
+def test_row_logprobs_reads_each_row_by_itself_and_keeps_the_order():
+    config = GPTConfig(vocab_size=50, n_positions=8, n_embd=8, n_layer=2, n_head=2, initializer_range=0.5)
+    model = GPT(config, generator=torch.Generator().manual_seed(0)).eval()
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(50, size=n) for n in (5, 2, 8, 3, 7)]
+    found = row_logprobs(model, rows, batch_size=2)
+    one_by_one = []
+    with torch.no_grad():
+        for row in rows:
+            ids = torch.from_numpy(row)[None]
+            logprobs = model(ids).logits.log_softmax(-1)[0, :-1]  # (T − 1, V)
+            one_by_one.append(logprobs.gather(1, ids[0, 1:, None])[:, 0].double().numpy())
+    np.testing.assert_allclose(found, np.concatenate(one_by_one), atol=1e-5)
+    with pytest.raises(ValueError, match="at least 2 tokens"):
+        row_logprobs(model, [[1, 2], [3]])
+
+
+def test_row_logprobs_drops_nothing_out():
+    model = Bigram(dropout=0.5)
+    rows = [[1, 2, 3], [4, 5, 6, 7]]
+    assert np.array_equal(row_logprobs(_Logits(model), rows), row_logprobs(_Logits(model), rows))
+
+
+class _Logits(nn.Module):
+    """The bigram without its loss."""
+
+    def __init__(self, model: Bigram) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids):
+        return self.model(input_ids, input_ids)
