@@ -46,14 +46,14 @@ class Value:
 
     def backward(self) -> None:
         """Add d(self)/d(v) to the ``grad`` of every value v that this one depends on, itself included."""
-        order = self._order()
+        order = self.graph()
         slopes = dict.fromkeys(order, 0.0) | {self: 1.0}
         for value in reversed(order):  # when a value's turn comes, all that depends on it has had its own
             value.grad += slopes[value]
             for source, local in value.sources:
                 slopes[source] += local * slopes[value]
 
-    def _order(self) -> list[Value]:
+    def graph(self) -> list[Value]:
         """All values in the graph, each after its sources. (A stack, since Python's recursion is limited.)"""
         order: list[Value] = []
         stack, seen = [(self, False)], set()
