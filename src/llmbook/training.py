@@ -249,8 +249,8 @@ def fit(
     """Train ``model`` in place for ``args.max_steps`` and return what was recorded.
 
     ``get_batch(step)`` gives the whole step's batch, (B, T) tensors by keyword; under ``torchrun`` each
-    process takes its rows. ``evaluate(model)`` returns a loss in nats. ``progress`` None shows a bar only
-    in a terminal. Ctrl-C finishes the step, saves, and raises ``KeyboardInterrupt``. Raises
+    process takes its rows. ``evaluate(model)`` returns a loss in nats. ``progress`` None shows a bar
+    only in a terminal or in JupyterLab. Ctrl-C finishes the step, saves, and raises ``KeyboardInterrupt``. Raises
     :class:`NonFiniteLoss`, ``ValueError`` for a checkpoint of another configuration, and
     ``FileExistsError`` for one that would be overwritten.
     """
@@ -394,8 +394,9 @@ def _sum_over_processes(value: float, device: torch.device) -> float:
 
 
 def _progress_bar(steps: range, progress: bool | None) -> tqdm:
-    """A bar with loss, tokens per second and the time left; off unless stderr is a terminal or it is asked for."""
-    disable = not sys.stderr.isatty() if progress is None else not progress
+    """A bar with loss, tokens per second and the time left; on in a terminal, in JupyterLab, or where asked for."""
+    interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ  # Jupyter's servers set it, papermill not
+    disable = not (interactive if progress is None else progress)
     return tqdm(steps, disable=disable, unit="step", initial=steps.start, total=steps.stop, dynamic_ncols=True)
 
 

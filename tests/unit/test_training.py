@@ -212,6 +212,22 @@ def test_the_loss_falls_and_is_recorded():
     assert np.isfinite(history.column("grad_norm")).all()
 
 
+def test_a_bar_shows_where_somebody_watches(capfd, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    train(arguments())
+    assert capfd.readouterr().err == ""  # no terminal, nobody watches
+    train(arguments(), progress=True)
+    bar = capfd.readouterr().err
+    assert "12/12" in bar
+    assert all(part in bar for part in ("loss=", "tokens_per_s=", "<00:00"))  # the last is the time left
+    monkeypatch.setenv("JPY_SESSION_NAME", "05_transformer.ipynb")
+    train(arguments())
+    assert "12/12" in capfd.readouterr().err
+    train(arguments(), progress=False)
+    assert capfd.readouterr().err == ""
+
+
 def test_accumulation_equals_the_large_batch():
     labels_missing = packed_batches(tokens(), arguments())
 
