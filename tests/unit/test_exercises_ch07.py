@@ -1,0 +1,158 @@
+"""Chapter 07's checkers tell a right, a nearly right and a wrong answer apart, in words."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from llmbook.exercises.ch07 import check_adamw, check_clip, check_training_bytes
+
+
+def stub(*args):
+    """Your code here."""
+
+
+@pytest.mark.parametrize("checker", [check_clip, check_adamw, check_training_bytes])
+def test_a_stub_is_not_attempted(checker, capsys):
+    assert checker(stub) is False
+    assert "Not attempted" in capsys.readouterr().out
+
+
+def nearly(checker, answer, capsys) -> str:
+    """What the checker says about an answer that it must refuse."""
+    assert checker(answer) is False
+    return capsys.readouterr().out
+
+
+def norm(gradients):
+    return math.sqrt(sum((g**2).sum() for g in gradients))
+
+
+def torchs_clip(gradients, c):
+    leaves = [torch.zeros(g.shape, dtype=torch.float64, requires_grad=True) for g in gradients]
+    for leaf, g in zip(leaves, gradients, strict=True):
+        leaf.grad = torch.from_numpy(g.copy())
+    torch.nn.utils.clip_grad_norm_(leaves, c)
+    return [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda gs, c: [g * min(1, c / max(norm(gs), 1e-30)) for g in gs],
+        lambda gs, c: tuple(g / max(1, norm(gs) / c) for g in gs),
+    ],
+)
+def test_right_clips(answer, capsys):
+    assert check_clip(answer)
+    assert "All right" in capsys.readouterr().out
+
+
+def test_the_right_clip_is_torchs():
+    gradients = [np.array([3.0, 0.0]), np.array([[0.0], [4.0]])]
+    for mine, its in zip([g / 5 for g in gradients], torchs_clip(gradients, 1.0), strict=True):
+        np.testing.assert_allclose(mine, its.numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (lambda gs, c: [g * min(1, c / max(norm([g]), 1e-30)) for g in gs], "by its own norm"),
+        (lambda gs, c: [g.clip(-c, c) for g in gs], "clipping by value"),
+        (lambda gs, c: [g * c / max(norm(gs), 1e-30) for g in gs], "made longer"),
+        (
+            lambda gs, c: [g * min(1, c / max(sum(norm([x]) for x in gs), 1e-30)) for g in gs],
+            "sum of the arrays' norms",
+        ),
+        (lambda gs, c: [g * min(1, c / max(norm(gs) ** 2, 1e-30)) for g in gs], "squared norm"),
+        (lambda gs, c: gs, "nothing is clipped"),
+    ],
+)
+def test_nearly_right_clips(answer, hint, capsys):
+    words = nearly(check_clip, answer, capsys)
+    assert "Nearly: " in words
+    assert hint in words
+
+
+def test_wrong_clip(capsys):
+    assert "Nearly" not in nearly(check_clip, lambda gs, c: [g + c for g in gs], capsys)
+
+
+def adamw(p, g, m, v, t, lr, b1, b2, eps, decay, *, hats=(True, True), l2=False, shrink="before"):
+    """An answer as a reader would write it, with three of the usual mistakes."""
+    g = g + decay * p if l2 else g
+    if shrink == "before" and not l2:
+        p = p - lr * decay * p
+    m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+    m_hat = m / (1 - b1**t) if hats[0] else m
+    v_hat = v / (1 - b2**t) if hats[1] else v
+    p = p - lr * m_hat / (np.sqrt(v_hat) + eps)
+    return (p * (1 - lr * decay) if shrink == "after" else p), m, v
+
+
+def torchs_adamw(p, g, m, v, t, lr, b1, b2, eps, decay):
+    weight = torch.from_numpy(p.copy()).requires_grad_()
+    optimizer = torch.optim.AdamW([weight], lr=lr, betas=(b1, b2), eps=eps, weight_decay=decay)
+    weight.grad = torch.from_numpy(g.copy())
+    state = {"step": torch.tensor(t - 1.0), "exp_avg": torch.from_numpy(m.copy())}
+    optimizer.state[weight] = state | {"exp_avg_sq": torch.from_numpy(v.copy())}
+    optimizer.step()
+    return weight, optimizer.state[weight]["exp_avg"], optimizer.state[weight]["exp_avg_sq"]
+
+
+@pytest.mark.parametrize("answer", [adamw, torchs_adamw])
+def test_right_adamw(answer, capsys):
+    assert check_adamw(answer), capsys.readouterr().out
+
+
+def changed(**options):
+    return lambda *args: adamw(*args, **options)
+
+
+def late(p, g, m, v, t, *rest):
+    new = adamw(p, g, m, v, max(t - 1, 1), *rest)
+    return new if t > 1 else adamw(p, g, m, v, t, *rest, hats=(False, False))
+
+
+def inside(p, g, m, v, t, lr, b1, b2, eps, decay):
+    _, m, v = adamw(p, g, m, v, t, lr, b1, b2, eps, decay)
+    step = m / (1 - b1**t) / np.sqrt(v / (1 - b2**t) + eps)
+    return p * (1 - lr * decay) - lr * step, m, v
+
+
+def exchanged(p, g, m, v, t, lr, b1, b2, eps, decay):
+    m, v = (1 - b1) * m + b1 * g, (1 - b2) * v + b2 * g * g
+    return p * (1 - lr * decay) - lr * m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps), m, v
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        (changed(hats=(False, False)), "bias correction is missing"),
+        (changed(hats=(False, True)), "m is not corrected"),
+        (changed(hats=(True, False)), "v is not corrected"),
+        (changed(l2=True), "added to the gradient"),
+        (changed(shrink="never"), "decay is missing"),
+        (changed(shrink="after"), "before"),
+        (late, "counted from 0"),
+        (inside, "under the root"),
+        (exchanged, "exchanged"),
+    ],
+)
+def test_nearly_right_adamw(answer, hint, capsys):
+    words = nearly(check_adamw, answer, capsys)
+    assert "Nearly: " in words, words
+    assert hint in words
+
+
+def test_wrong_adamw(capsys):
+    assert "Nearly" not in nearly(check_adamw, lambda p, g, m, v, *rest: (p - g, m, v), capsys)
+
+
+def test_training_bytes(capsys):
+    assert check_training_bytes(lambda n, size: n * size * 4)
+    assert "weights alone" in nearly(check_training_bytes, lambda n, size: n * size, capsys)
+    assert "two* means" in nearly(check_training_bytes, lambda n, size: 3 * n * size, capsys)
+    assert "not bytes" in nearly(check_training_bytes, lambda n, size: 4 * n, capsys)
+    assert "Nearly" not in nearly(check_training_bytes, lambda n, size: n, capsys)
