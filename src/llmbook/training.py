@@ -333,7 +333,7 @@ def _backward(
         # Processes exchange gradients once a step, with the last micro-batch.
         quiet = model.no_sync() if world > 1 and i + 1 < len(mine) else contextlib.nullcontext()
         with quiet:
-            with _autocast(device, args.precision), FastLinear():
+            with _autocast(device, args.precision):
                 loss = loss_function(model, micro) * (_targets(micro) / total)
             if not math.isfinite(value := float(loss.detach())):
                 raise NonFiniteLoss(f"the loss is {value} at step {step}, {_name_batch(micro, rank, i)}")
@@ -357,7 +357,7 @@ def _name_batch(batch: Batch, rank: int, micro: int) -> str:
 
 def _autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     if precision == "float32":
-        return contextlib.nullcontext()
+        return FastLinear()  # the same numbers, sooner
     return torch.autocast(device.type, dtype=PRECISIONS[precision])
 
 
