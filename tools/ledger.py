@@ -12,11 +12,9 @@ import hashlib
 import html
 import json
 import math
-import os
 import re
 import statistics
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,8 @@ from typing import Any
 import chapters as ch
 import notebook as nb
 from nbformat import NotebookNode
+
+from llmbook.files import write_whole
 
 SEEDS = (0, 1, 2)
 CACHE = nb.ROOT / ".cache" / "ledger"
@@ -67,19 +67,10 @@ def run_cached(path: Path, seed: int) -> ch.Result:
         return ch.Result(**json.loads(stored.read_text(encoding="utf-8")))
     result = ch.rerun_one(path, {"seed": seed}, with_corpora=True)
     if not result.error:
-        write_text(stored, json.dumps(vars(result)))
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(stored, json.dumps(vars(result)))
     result.chapter += f", seed {seed}"
     return result
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def entry(cell: NotebookNode, record: dict[str, Any], values: list[Any]) -> dict[str, Any]:
@@ -232,8 +223,8 @@ def main() -> int:
         return 1
     runs = dict(zip(jobs, results, strict=True))
     data = {"seeds": list(SEEDS), "chapters": [collect(p, [runs[p, s] for s in SEEDS]) for p in paths]}
-    write_text(VALUES, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
-    write_text(PAGE, page(data))
+    write_whole(VALUES, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
+    write_whole(PAGE, page(data))
     print(f"wrote {PAGE.relative_to(nb.ROOT)} and {VALUES.relative_to(nb.ROOT)}")
     return 0
 

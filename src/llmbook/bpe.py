@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -18,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import regex
+
+from llmbook.files import write_whole
 
 Pair = tuple[int, int]
 
@@ -236,10 +236,7 @@ class BPE:
 
     def save(self, path: str | Path) -> None:
         """Write a ``tokenizer.json`` that ``tokenizers.Tokenizer.from_file`` reads; whole or not at all."""
-        target = Path(path)
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
-            json.dump(self._to_json(), file, ensure_ascii=False)
-        os.replace(file.name, target)
+        write_whole(path, json.dumps(self._to_json(), ensure_ascii=False))
 
     def _to_json(self) -> dict[str, Any]:
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}

@@ -16,9 +16,7 @@ import hashlib
 import inspect
 import json
 import math
-import os
 import sys
-import tempfile
 import textwrap
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +33,7 @@ from tqdm.auto import tqdm
 
 from llmbook import training
 from llmbook.evaluation import Estimate, paired_excess
+from llmbook.files import write_whole
 from llmbook.toyworld import Story, ToyWorld
 from llmbook.training import Batch, TrainingArguments
 from llmbook.transformer import GPT, IGNORE, MLP, Attention, Block, GPTConfig, forward_flops
@@ -398,14 +397,7 @@ def save(rows: Sequence[Mapping[str, Any]], path: str | Path = DATA) -> None:
     """Write rows under a temporary name beside the file, then rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def missing(
@@ -435,8 +427,7 @@ def sweep(
     Ctrl-C ends it within a step and loses the run in progress only. Raises ``ValueError`` for a damaged file.
     """
     todo, rows = missing(settings, seeds, load(path))
-    disable = not sys.stderr.isatty() if progress is None else not progress
-    bar = tqdm(todo, disable=disable, unit="run", dynamic_ncols=True)
+    bar = tqdm(todo, disable=not training.shows_progress(progress), unit="run", dynamic_ncols=True)
     order = {key: i for i, key in enumerate((setting, seed) for setting in settings for seed in seeds)}
     for setting, seed in bar:
         bar.set_description(f"{setting}, seed {seed}")

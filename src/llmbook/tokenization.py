@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from llmbook.bpe import BPE, UNKNOWN
+from llmbook.files import write_whole
 
 __all__ = ["BPE", "UNKNOWN", "Vocabulary"]
 
@@ -90,11 +89,8 @@ class Vocabulary:
 
     def save(self, path: str | Path) -> None:
         """Write as JSON: whole or not at all (to a temporary name, then renamed)."""
-        target = Path(path)
         content = {"specials": self.specials, "tokens": self.tokens, "counts": self.counts}
-        with tempfile.NamedTemporaryFile("w", dir=target.parent, delete=False, encoding="utf-8") as file:
-            json.dump(content, file, ensure_ascii=False)
-        os.replace(file.name, target)
+        write_whole(path, json.dumps(content, ensure_ascii=False))
 
     @classmethod
     def load(cls, path: str | Path) -> Vocabulary:

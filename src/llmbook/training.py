@@ -394,10 +394,15 @@ def _sum_over_processes(value: float, device: torch.device) -> float:
     return float(total)
 
 
+def shows_progress(asked: bool | None = None) -> bool:
+    """Whether to show a bar: as asked for, else in a terminal and in JupyterLab, where somebody watches."""
+    watched = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ  # Jupyter's servers set it, papermill not
+    return watched if asked is None else asked
+
+
 def _progress_bar(steps: range, progress: bool | None) -> tqdm:
-    """A bar with loss, tokens per second and the time left; on in a terminal, in JupyterLab, or where asked for."""
-    interactive = sys.stderr.isatty() or "JPY_SESSION_NAME" in os.environ  # Jupyter's servers set it, papermill not
-    disable = not (interactive if progress is None else progress)
+    """A bar with loss, tokens per second and the time left."""
+    disable = not shows_progress(progress)
     return tqdm(steps, disable=disable, unit="step", initial=steps.start, total=steps.stop, dynamic_ncols=True)
 
 

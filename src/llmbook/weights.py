@@ -6,7 +6,6 @@ All work on state dicts (name → tensor), and none unpickles: a folder is read 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
+
+from llmbook.files import write_whole
 
 State = Mapping[str, Tensor]
 Table = Sequence[tuple[str, str]]  # (their part of a name, ours)
@@ -39,8 +40,8 @@ def write_pretrained(path: str | Path, config: Any, state: State) -> None:
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = to_gpt2(state, tied=config.tie_word_embeddings)
-    _replace(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    _replace(folder / CONFIG, json.dumps(_gpt2_json(config), indent=2).encode() + b"\n")
+    write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_whole(folder / CONFIG, json.dumps(_gpt2_json(config), indent=2).encode() + b"\n")
 
 
 def from_gpt2(state: State) -> dict[str, Tensor]:
@@ -109,16 +110,6 @@ def _download(name: str) -> Path:
             f"no folder {name!r}, and the hub gave none by that name ({type(error).__name__}); "
             "offline, give the path of a folder with config.json and model.safetensors"
         ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # ------------------------------------------------------------ torch.nn.Transformer's layers
