@@ -5,24 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
+from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong, said
 
 from llmbook.exercises.ch03 import check_cbow_gradient, check_keep_probability, check_path_probability
 from llmbook.word2vec import keep_probability
 
 
-def stub(*args):
-    """Your code here."""
-
-
 @pytest.mark.parametrize("checker", [check_keep_probability, check_path_probability, check_cbow_gradient])
 def test_a_stub_is_not_attempted(checker, capsys):
-    assert checker(stub) is False
-    assert "Not attempted" in capsys.readouterr().out
-
-
-def said(checker, answer, capsys):
-    right = checker(answer)
-    return right, capsys.readouterr().out
+    assert_not_attempted(checker, capsys)
 
 
 def kept(count, total, threshold, capped=True):
@@ -37,9 +28,7 @@ def library_kept(count, total, threshold):
 
 @pytest.mark.parametrize("answer", [kept, library_kept])
 def test_right_keep_probability(answer, capsys):
-    right, words = said(check_keep_probability, answer, capsys)
-    assert right
-    assert "All right" in words
+    assert_right(check_keep_probability, answer, capsys)
 
 
 @pytest.mark.parametrize(
@@ -53,17 +42,11 @@ def test_right_keep_probability(answer, capsys):
     ],
 )
 def test_nearly_right_keep_probability(answer, hint, capsys):
-    right, words = said(check_keep_probability, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_keep_probability, answer, hint, capsys)
 
 
 def test_wrong_keep_probability(capsys):
-    right, words = said(check_keep_probability, lambda c, n, t: t, capsys)
-    assert not right
-    assert "Nearly" not in words
-    assert "your answer was" in words
+    assert "your answer was" in assert_wrong(check_keep_probability, lambda c, n, t: t, capsys)
 
 
 def walked(h, nodes, codes, flip=True):
@@ -76,7 +59,7 @@ def walked(h, nodes, codes, flip=True):
 
 
 def test_right_path_probability(capsys):
-    assert said(check_path_probability, walked, capsys)[0]
+    assert_right(check_path_probability, walked, capsys)
 
 
 @pytest.mark.parametrize(
@@ -92,17 +75,11 @@ def test_right_path_probability(capsys):
     ],
 )
 def test_nearly_right_path_probability(answer, hint, capsys):
-    right, words = said(check_path_probability, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_path_probability, answer, hint, capsys)
 
 
 def test_wrong_path_probability(capsys):
-    right, words = said(check_path_probability, lambda h, nodes, codes: 0.5 ** len(codes), capsys)
-    assert not right
-    assert "Nearly" not in words
-    assert "your answer was" in words
+    assert "your answer was" in assert_wrong(check_path_probability, lambda h, nodes, codes: 0.5 ** len(codes), capsys)
 
 
 def by_autograd(context, output, target, pool=torch.mean):
@@ -121,7 +98,7 @@ def by_hand(context, output, target):
 
 @pytest.mark.parametrize("answer", [by_autograd, by_hand])
 def test_right_cbow_gradient(answer, capsys):
-    assert said(check_cbow_gradient, answer, capsys)[0]
+    assert_right(check_cbow_gradient, answer, capsys)
 
 
 def summed_then_divided(context, output, target):
@@ -144,15 +121,11 @@ def no_target(context, output, target):
     ],
 )
 def test_nearly_right_cbow_gradient(answer, hint, capsys):
-    right, words = said(check_cbow_gradient, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_cbow_gradient, answer, hint, capsys)
 
 
 def test_wrong_cbow_gradient(capsys):
-    right, words = said(check_cbow_gradient, lambda context, output, target: output, capsys)
-    assert not right
-    assert "Nearly" not in words
-    assert "the right one has (4, 5)" in words
+    assert "the right one has (4, 5)" in assert_wrong(
+        check_cbow_gradient, lambda context, output, target: output, capsys
+    )
     assert "raised" in said(check_cbow_gradient, lambda c, o, t: c @ o, capsys)[1]

@@ -5,23 +5,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong, said
 
 from llmbook.exercises.ch04 import check_attention, check_causal_mask, check_merge
 
 
-def stub(*args):
-    """Your code here."""
-
-
 @pytest.mark.parametrize("checker", [check_attention, check_causal_mask, check_merge])
 def test_a_stub_is_not_attempted(checker, capsys):
-    assert checker(stub) is False
-    assert "Not attempted" in capsys.readouterr().out
-
-
-def said(checker, answer, capsys):
-    right = checker(answer)
-    return right, capsys.readouterr().out
+    assert_not_attempted(checker, capsys)
 
 
 RIGHT_MASKS = [
@@ -33,9 +24,7 @@ RIGHT_MASKS = [
 
 @pytest.mark.parametrize("answer", RIGHT_MASKS)
 def test_right_masks(answer, capsys):
-    right, words = said(check_causal_mask, answer, capsys)
-    assert right
-    assert "All right" in words
+    assert_right(check_causal_mask, answer, capsys)
 
 
 @pytest.mark.parametrize(
@@ -49,17 +38,11 @@ def test_right_masks(answer, capsys):
     ],
 )
 def test_nearly_right_masks(answer, hint, capsys):
-    right, words = said(check_causal_mask, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_causal_mask, answer, hint, capsys)
 
 
 def test_wrong_masks(capsys):
-    right, words = said(check_causal_mask, lambda n: torch.ones(n, n), capsys)
-    assert not right
-    assert "Nearly" not in words
-    assert "your answer was" in words
+    assert "your answer was" in assert_wrong(check_causal_mask, lambda n: torch.ones(n, n), capsys)
     assert "shape (3,)" in said(check_causal_mask, lambda n: torch.ones(3), capsys)[1]
 
 
@@ -70,7 +53,7 @@ def right_attention(q, k, v):
 
 @pytest.mark.parametrize("answer", [right_attention, F.scaled_dot_product_attention])
 def test_right_attention(answer, capsys):
-    assert said(check_attention, answer, capsys)[0]
+    assert_right(check_attention, answer, capsys)
 
 
 def softmaxed(scale=lambda d: 1 / math.sqrt(d), dim=-1, after=1.0):
@@ -94,18 +77,14 @@ def overflowing(q, k, v):
     ],
 )
 def test_nearly_right_attention(answer, hint, capsys):
-    right, words = said(check_attention, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_attention, answer, hint, capsys)
 
 
 def test_wrong_attention(capsys):
-    right, words = said(check_attention, lambda q, k, v: v.mean(-2, keepdim=True), capsys)
-    assert not right
-    assert "Nearly" not in words
-    assert "your answer has shape (1, 5); the right one has (2, 5)" in words
-    right, words = said(check_attention, lambda q, k, v: q @ k @ v, capsys)
+    assert "your answer has shape (1, 5); the right one has (2, 5)" in assert_wrong(
+        check_attention, lambda q, k, v: v.mean(-2, keepdim=True), capsys
+    )
+    _, words = said(check_attention, lambda q, k, v: q @ k @ v, capsys)
     assert "raised RuntimeError" in words
 
 
@@ -117,7 +96,7 @@ def merge(first, second, factor=torch.exp):
 
 
 def test_right_merge(capsys):
-    assert said(check_merge, merge, capsys)[0]
+    assert_right(check_merge, merge, capsys)
 
 
 def relative_to_the_second(first, second):
@@ -137,13 +116,8 @@ def relative_to_the_second(first, second):
     ],
 )
 def test_nearly_right_merge(answer, hint, capsys):
-    right, words = said(check_merge, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_merge, answer, hint, capsys)
 
 
 def test_wrong_merge(capsys):
-    right, words = said(check_merge, lambda a, b: a, capsys)
-    assert not right
-    assert "Nearly" not in words
+    assert_wrong(check_merge, lambda a, b: a, capsys)

@@ -2,23 +2,14 @@
 
 import numpy as np
 import pytest
+from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong
 
 from llmbook.exercises.ch06 import check_masking, check_two_sides
 
 
-def stub(*args):
-    """Your code here."""
-
-
 @pytest.mark.parametrize("checker", [check_masking, check_two_sides])
 def test_a_stub_is_not_attempted(checker, capsys):
-    assert checker(stub) is False
-    assert "Not attempted" in capsys.readouterr().out
-
-
-def said(checker, answer, capsys):
-    right = checker(answer)
-    return right, capsys.readouterr().out
+    assert_not_attempted(checker, capsys)
 
 
 # ------------------------------------------------------------------------------------------------ masking
@@ -35,9 +26,7 @@ def masking(ids, choice, fate, others, mask_id, rule=lambda fate: np.digitize(fa
 
 
 def test_right_masking(capsys):
-    right, words = said(check_masking, masking, capsys)
-    assert right
-    assert "All right" in words
+    assert_right(check_masking, masking, capsys)
 
 
 def labels_everywhere(ids, *rest):
@@ -73,16 +62,11 @@ def hides_bos(ids, *rest):
     ],
 )
 def test_nearly_right_masking(answer, hint, capsys):
-    right, words = said(check_masking, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_masking, answer, hint, capsys)
 
 
 def test_wrong_masking(capsys):
-    right, words = said(check_masking, lambda ids, *rest: (ids, ids), capsys)
-    assert not right
-    assert "your answer" in words
+    assert "your answer" in assert_wrong(check_masking, lambda ids, *rest: (ids, ids), capsys)
 
 
 # ---------------------------------------------------------------------------------------------- two sides
@@ -101,9 +85,7 @@ def entropies(P, repeats=200):
 
 
 def test_right_entropies(capsys):
-    right, words = said(check_two_sides, entropies, capsys)
-    assert right
-    assert "All right" in words
+    assert_right(check_two_sides, entropies, capsys)
 
 
 def unweighted(P):
@@ -135,13 +117,8 @@ def unnormalised(P):
     ],
 )
 def test_nearly_right_entropies(answer, hint, capsys):
-    right, words = said(check_two_sides, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_two_sides, answer, hint, capsys)
 
 
 def test_wrong_entropies(capsys):
-    right, words = said(check_two_sides, lambda P: (0.0, 0.0), capsys)
-    assert not right
-    assert "your answer" in words
+    assert "your answer" in assert_wrong(check_two_sides, lambda P: (0.0, 0.0), capsys)

@@ -5,24 +5,14 @@ import math
 import numpy as np
 import pytest
 import torch
+from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong
 
 from llmbook.exercises.ch07 import check_adamw, check_clip, check_training_bytes
 
 
-def stub(*args):
-    """Your code here."""
-
-
 @pytest.mark.parametrize("checker", [check_clip, check_adamw, check_training_bytes])
 def test_a_stub_is_not_attempted(checker, capsys):
-    assert checker(stub) is False
-    assert "Not attempted" in capsys.readouterr().out
-
-
-def nearly(checker, answer, capsys) -> str:
-    """What the checker says about an answer that it must refuse."""
-    assert checker(answer) is False
-    return capsys.readouterr().out
+    assert_not_attempted(checker, capsys)
 
 
 def norm(gradients):
@@ -45,8 +35,7 @@ def torchs_clip(gradients, c):
     ],
 )
 def test_right_clips(answer, capsys):
-    assert check_clip(answer)
-    assert "All right" in capsys.readouterr().out
+    assert_right(check_clip, answer, capsys)
 
 
 def test_the_right_clip_is_torchs():
@@ -70,13 +59,11 @@ def test_the_right_clip_is_torchs():
     ],
 )
 def test_nearly_right_clips(answer, hint, capsys):
-    words = nearly(check_clip, answer, capsys)
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_clip, answer, hint, capsys)
 
 
 def test_wrong_clip(capsys):
-    assert "Nearly" not in nearly(check_clip, lambda gs, c: [g + c for g in gs], capsys)
+    assert_wrong(check_clip, lambda gs, c: [g + c for g in gs], capsys)
 
 
 def adamw(p, g, m, v, t, lr, b1, b2, eps, decay, *, hats=(True, True), l2=False, shrink="before"):
@@ -103,7 +90,7 @@ def torchs_adamw(p, g, m, v, t, lr, b1, b2, eps, decay):
 
 @pytest.mark.parametrize("answer", [adamw, torchs_adamw])
 def test_right_adamw(answer, capsys):
-    assert check_adamw(answer), capsys.readouterr().out
+    assert_right(check_adamw, answer, capsys)
 
 
 def changed(**options):
@@ -141,18 +128,16 @@ def exchanged(p, g, m, v, t, lr, b1, b2, eps, decay):
     ],
 )
 def test_nearly_right_adamw(answer, hint, capsys):
-    words = nearly(check_adamw, answer, capsys)
-    assert "Nearly: " in words, words
-    assert hint in words
+    assert_nearly(check_adamw, answer, hint, capsys)
 
 
 def test_wrong_adamw(capsys):
-    assert "Nearly" not in nearly(check_adamw, lambda p, g, m, v, *rest: (p - g, m, v), capsys)
+    assert_wrong(check_adamw, lambda p, g, m, v, *rest: (p - g, m, v), capsys)
 
 
 def test_training_bytes(capsys):
     assert check_training_bytes(lambda n, size: n * size * 4)
-    assert "weights alone" in nearly(check_training_bytes, lambda n, size: n * size, capsys)
-    assert "two* means" in nearly(check_training_bytes, lambda n, size: 3 * n * size, capsys)
-    assert "not bytes" in nearly(check_training_bytes, lambda n, size: 4 * n, capsys)
-    assert "Nearly" not in nearly(check_training_bytes, lambda n, size: n, capsys)
+    assert_nearly(check_training_bytes, lambda n, size: n * size, "weights alone", capsys)
+    assert_nearly(check_training_bytes, lambda n, size: 3 * n * size, "two* means", capsys)
+    assert_nearly(check_training_bytes, lambda n, size: 4 * n, "not bytes", capsys)
+    assert_wrong(check_training_bytes, lambda n, size: n, capsys)

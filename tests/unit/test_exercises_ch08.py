@@ -1,21 +1,15 @@
 """Chapter 08's checkers tell a right, a nearly right and a wrong answer apart, in words."""
 
 import pytest
+from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong
 
 from llmbook.exercises.ch08 import check_accumulate, check_noise_scale, check_wsd
 from llmbook.training import TrainingArguments, learning_rate
 
 
-def said(checker, answer, capsys):
-    right = checker(answer)
-    return right, capsys.readouterr().out
-
-
 @pytest.mark.parametrize("checker", [check_wsd, check_accumulate, check_noise_scale])
 def test_a_stub_is_not_attempted(checker, capsys):
-    right, words = said(checker, lambda *args: None, capsys)
-    assert not right
-    assert "Not attempted" in words
+    assert_not_attempted(checker, capsys)
 
 
 def by_the_library(step, steps, warmup, decay, peak):
@@ -32,9 +26,7 @@ def wsd(step, steps, warmup, decay, peak):
 
 @pytest.mark.parametrize("answer", [wsd, by_the_library])
 def test_right_schedules(answer, capsys):
-    right, words = said(check_wsd, answer, capsys)
-    assert right
-    assert "All right" in words
+    assert_right(check_wsd, answer, capsys)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +41,7 @@ def test_right_schedules(answer, capsys):
     ],
 )
 def test_nearly_right_schedules(answer, hint, capsys):
-    right, words = said(check_wsd, answer, capsys)
-    assert not right
-    assert "Nearly: " in words
-    assert hint in words
+    assert_nearly(check_wsd, answer, hint, capsys)
 
 
 def weighted(means, counts):
@@ -69,10 +58,8 @@ def weighted(means, counts):
     ],
 )
 def test_nearly_right_means(answer, hint, capsys):
-    assert said(check_accumulate, weighted, capsys)[0]
-    right, words = said(check_accumulate, answer, capsys)
-    assert not right
-    assert hint in words
+    assert_right(check_accumulate, weighted, capsys)
+    assert_nearly(check_accumulate, answer, hint, capsys)
 
 
 def noise_scale(b, c, n, m):
@@ -91,15 +78,10 @@ def noise_scale(b, c, n, m):
     ],
 )
 def test_nearly_right_noise_scales(answer, hint, capsys):
-    assert said(check_noise_scale, noise_scale, capsys)[0]
-    right, words = said(check_noise_scale, answer, capsys)
-    assert not right
-    assert hint in words
+    assert_right(check_noise_scale, noise_scale, capsys)
+    assert_nearly(check_noise_scale, answer, hint, capsys)
 
 
 @pytest.mark.parametrize("checker", [check_wsd, check_accumulate, check_noise_scale])
 def test_wrong_answers_get_no_hint(checker, capsys):
-    right, words = said(checker, lambda *args: 17.0, capsys)
-    assert not right
-    assert "Nearly" not in words
-    assert "your answer was" in words
+    assert "your answer was" in assert_wrong(checker, lambda *args: 17.0, capsys)
