@@ -154,7 +154,8 @@ def _block_scores(scaled: Tensor, key: Tensor, rows: slice, cols: slice, is_caus
     shape = (*scaled.shape[:2], key.shape[1])
     block = torch.bmm(scaled, key.mT, out=scratch[: math.prod(shape)].view(shape))
     if is_causal and cols.stop > rows.start + 1:  # this block crosses the diagonal
-        future = torch.ones(shape[1:], dtype=torch.bool, device=key.device).triu_(rows.start - cols.start + 1)
+        # As rows and columns come in blocks of one size, it begins on the diagonal.
+        future = torch.ones(shape[1:], dtype=torch.bool, device=key.device).triu_(1)
         block.masked_fill_(future, -math.inf)
     return block
 

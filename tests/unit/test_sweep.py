@@ -12,7 +12,7 @@ import torch
 from llmbook import sweep
 from llmbook.sweep import Recipe
 from llmbook.training import padded_batches
-from llmbook.transformer import parameter_count
+from llmbook.transformer import forward_flops, parameter_count
 
 TINY = Recipe(steps=3, batch_size=2, n_embd=8, n_inner=8, n_head=2, held_out=4)
 SETTINGS = {"plain": TINY, "dropout": replace(TINY, dropout=0.5)}
@@ -32,6 +32,9 @@ def test_a_row_says_what_was_done():
     assert row["parameters"] == parameter_count(TINY.config)
     lengths = [len(story.tokens) for story in sweep._stories(6, 0)]
     assert row["tokens"] == sum(lengths)
+    assert row["flops"] == 3 * sum(
+        forward_flops(TINY.config, length) for length in lengths
+    )
     assert row["excess"] > 0
     assert row["second_error"] is None
 

@@ -88,9 +88,10 @@ def test_schedules_equal_transformers(kind, reference):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     options = {} if kind == "constant" else {"num_training_steps": 50}
     scheduler = reference(optimizer, num_warmup_steps=5, **options)
+    # Theirs begins the warm-up at zero (a lost step); ours at 1/warmup. Above the warm-up they agree.
+    assert [learning_rate(step, args) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     for step in range(49):
         optimizer.step()
-        # Theirs begins the warm-up at zero (a lost step); ours at 1/warmup. Above the warm-up they agree.
         if step >= 5:
             assert learning_rate(step, args) == pytest.approx(scheduler.get_last_lr()[0], abs=1e-9)
         scheduler.step()
@@ -134,6 +135,15 @@ def test_an_epoch_visits_every_block_once(n, block, batch, seed):
     assert len(set(rows[:, 0].tolist())) == blocks
     assert torch.equal(rows, rows[:, :1] + torch.arange(block))
     assert torch.equal(get_batch(3)["input_ids"], packed_batches(torch.arange(n), args)(3)["input_ids"])
+
+
+def test_each_epoch_has_an_order_and_block_borders_of_its_own():
+    get_batch = packed_batches(torch.arange(47), arguments(batch_size=5))  # five blocks of 8, and seven left over
+    epochs = [get_batch(epoch)["input_ids"][:, 0] for epoch in range(20)]  # an epoch is one batch here
+    shifts, orders = [first % 8 for first in epochs], [tuple((first // 8).tolist()) for first in epochs]
+    assert all(len(set(shift.tolist())) == 1 for shift in shifts)
+    assert {int(shift[0]) for shift in shifts} == set(range(8))
+    assert len(set(orders)) > 10
 
 
 def test_batches_differ_between_seeds_and_reject_bad_tokens():
@@ -204,6 +214,30 @@ def test_one_step_is_torchs_adamw_on_the_clipped_gradient():
     torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
 
 
+def test_zero_switches_clipping_off():
+    args = arguments(max_grad_norm=0.0)
+    (free, history), (never_clipped, _) = train(args), train(arguments(max_grad_norm=1e9))
+    assert history.column("grad_norm").min() > 0
+    assert same(free, never_clipped)
+
+
+def test_dropout_differs_from_step_to_step():
+    args = arguments(max_steps=2, learning_rate=1e-12, weight_decay=0.0)  # the weights stay as they were
+    batch = packed_batches(tokens(), args)(0)
+    history = fit(Bigram(dropout=0.5), lambda step: batch, args)
+    first, second = history.column("loss")
+    assert abs(first - second) > 1e-3
+
+
+def test_evaluation_drops_nothing_out_and_training_goes_on_dropping():
+    seen = []
+    train(arguments(max_steps=4, eval_steps=1), evaluate=lambda m: seen.append(m.training) or 0.0,
+          callback=lambda step, m: seen.append(m.dropout.p))  # fmt: skip
+    assert seen == [False, 0.3] * 4
+    (plain, _), (evaluated, _) = train(arguments()), train(arguments(eval_steps=1), evaluate=lambda m: 0.0)
+    assert same(plain, evaluated)
+
+
 def test_the_loss_falls_and_is_recorded():
     _, history = train(arguments(max_steps=60), Bigram(), evaluate=lambda m: 1.5)
     losses = history.column("loss")
@@ -269,7 +303,36 @@ def test_bfloat16_trains_near_float32():
     assert half.column("loss")[-1] == pytest.approx(full.column("loss")[-1], abs=0.02)
 
 
+def test_float16_clips_the_gradient_itself_and_not_its_scaled_image():
+    _, full = train(arguments(), Bigram())
+    _, half = train(arguments(precision="float16"), Bigram())
+    np.testing.assert_allclose(half.column("grad_norm"), full.column("grad_norm"), rtol=0.05)
+
+
 # Checkpoints
+
+
+def test_a_resumed_run_has_the_loss_scale_that_it_had(tmp_path):
+    args = arguments(max_steps=3, precision="float16", save_steps=1)
+    get_batch = packed_batches(tokens(), args)
+
+    def overflow_at_first(model, batch):  # which halves the scale
+        return model(batch["input_ids"], batch["labels"]).loss * (1e35 if batch["step"][0] == 0 else 1.0)
+
+    def run(folder, **options):
+        fit(Bigram(), lambda step: get_batch(step) | {"step": torch.full((4,), step)}, args,
+            loss_function=overflow_at_first, checkpoint_dir=folder, **options)  # fmt: skip
+        return json.loads((latest_checkpoint(folder) / "state.json").read_text())["scaler"]
+
+    def stop(step, model):
+        if step == 1:
+            raise RuntimeError("killed")
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(RuntimeError, match="killed"):
+        run(tmp_path / "cut", callback=stop)
+    assert run(tmp_path / "cut", resume=True) == whole
+    assert whole["scale"] == 2.0**15
 
 
 def test_a_resumed_run_is_bit_identical(tmp_path):
