@@ -32,9 +32,7 @@ def test_a_row_says_what_was_done():
     assert row["parameters"] == parameter_count(TINY.config)
     lengths = [len(story.tokens) for story in sweep._stories(6, 0)]
     assert row["tokens"] == sum(lengths)
-    assert row["flops"] == 3 * sum(
-        forward_flops(TINY.config, length) for length in lengths
-    )
+    assert row["flops"] == 3 * sum(forward_flops(TINY.config, length) for length in lengths)
     assert row["excess"] > 0
     assert row["second_error"] is None
 
