@@ -42,7 +42,7 @@ MEASURE_SCRIPT = (Path(__file__).parent / "measure.js").read_text(encoding="utf-
 # Chromium's own window is never narrower than 500 pixels; a frame in it may be.
 FRAME = (
     '<!doctype html><body style="margin: 0; background: gray">'
-    '<iframe src="{page}" width="{width}" height="{height}" style="border: 0"></iframe>'
+    '<iframe src="{page}" width="{width}" height="{height}" style="border: 0; margin-top: -{top}px"></iframe>'
 )
 
 
@@ -94,9 +94,9 @@ def chromium(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def frame(address: str, page: str, width: int, height: int) -> str:
-    """The address of a page (with its query) in a frame of this size."""
-    return f"{address}/frame?" + urlencode({"page": "/" + page, "width": width, "height": height})
+def frame(address: str, page: str, width: int, height: int, top: int = 0) -> str:
+    """The address of a page (with its query) in a frame of this size, less the pixels above ``top``."""
+    return f"{address}/frame?" + urlencode({"page": "/" + page, "width": width, "height": height, "top": top})
 
 
 def measure(address: str, page: str, width: int) -> dict[str, Any]:
@@ -108,12 +108,17 @@ def measure(address: str, page: str, width: int) -> dict[str, Any]:
     return json.loads(html.unescape(found.group(1)))
 
 
-def picture(address: str, page: str, width: int, mode: str, target: Path) -> None:
-    """A picture of the whole page (solutions folded, as a reader first sees it)."""
-    height = min(measure(address, page, width)["height"], MAX_HEIGHT)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    window = f"--window-size={max(width, 500)},{height}"
-    chromium(f"--screenshot={target}", window, frame(address, f"{page}?mode={mode}", width, height))
+def pictures(address: str, page: str, width: int, mode: str, folder: Path) -> list[Path]:
+    """Pictures of the whole page (solutions folded, as a reader first sees it), from top to bottom."""
+    height = measure(address, page, width)["height"]
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = []
+    for part, top in enumerate(range(0, height, MAX_HEIGHT), start=1):
+        target = folder / f"{Path(page).stem}-{width}-{mode}-{part}.png"
+        window = f"--window-size={max(width, 500)},{min(height - top, MAX_HEIGHT)}"
+        chromium(f"--screenshot={target}", window, frame(address, f"{page}?mode={mode}", width, height, top))
+        targets.append(target)
+    return targets
 
 
 def pages(folder: Path) -> list[str]:
@@ -134,9 +139,8 @@ def main() -> int:
     with served(args.html) as address:
         for page in args.pages or pages(args.html):
             for width, mode in [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]:
-                target = args.out / f"{Path(page).stem}-{width}-{mode}.png"
-                picture(address, page, width, mode, target)
-                print(target)
+                for target in pictures(address, page, width, mode, args.out):
+                    print(target)
     return 0
 
 

@@ -287,6 +287,22 @@ def test_the_neural_model_learns_and_stays_a_distribution(text, direct):
         assert torch.softmax(model(torch.tensor([[2, 3]])), 1).sum().item() == pytest.approx(1, abs=1e-5)
 
 
+def test_the_neural_model_is_trained_by_torchs_adam_at_a_linearly_falling_rate(text):
+    vocabulary = build_vocabulary(text)
+    ours, theirs = neural(vocabulary), neural(vocabulary)
+    size = sum(map(len, text))
+    ours.fit(text, epochs=9, batch_size=size, lr=0.1, generator=torch.Generator())  # a batch is the whole text
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=9)
+    contexts, words = theirs._windows(text)
+    for _ in range(9):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(theirs(contexts), words).backward()
+        optimizer.step()
+        schedule.step()
+    torch.testing.assert_close(ours.U.weight, theirs.U.weight, rtol=1e-3, atol=1e-4)
+
+
 def test_the_neural_model_is_repeatable(text):
     vocabulary = build_vocabulary(text)
     runs = []

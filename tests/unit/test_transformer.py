@@ -475,6 +475,17 @@ def test_masks_and_memories_that_cannot_be():
         model(ids(), labels=ids(2, 4))
 
 
+def test_what_a_config_leaves_out_is_gpt2s_own_default(tmp_path):
+    GPT(GPTConfig(vocab_size=9, n_positions=8, n_embd=4, n_layer=1, n_head=1)).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    options = json.loads(path.read_text())
+    dropouts = ("resid_pdrop", "embd_pdrop", "attn_pdrop")
+    path.write_text(json.dumps({name: value for name, value in options.items() if name not in dropouts}))
+    ours, theirs = GPT.from_pretrained(tmp_path).config, GPT2Config.from_pretrained(tmp_path)
+    for name in dropouts:
+        assert getattr(ours, name) == getattr(theirs, name) == 0.1
+
+
 def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match=r"has no model.safetensors; it holds \[\]"):
         GPT.from_pretrained(tmp_path)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
-from llmbook import corpora
+from llmbook import corpora, word2vec
 from llmbook.word2vec import (
     KeyedVectors,
     Word2Vec,
@@ -146,6 +146,41 @@ def test_a_dropped_word_neither_moves_nor_counts():
     assert np.all(change[0][2] == 0)
     assert np.all(change[2][2] == 0)
     assert np.all(np.abs(change[0][[0, 1, 3, 4]]).max(axis=1) > 0)
+
+
+def test_the_rate_falls_with_the_share_of_the_words_read():
+    """Two sentences of equal length: half the words are read before the second, so it has half the rate."""
+    offsets = np.array([0, 5, 10])
+
+    def passes(*spans_and_rates):
+        rng = np.random.default_rng(6)
+        matrices = [rng.normal(scale=0.5, size=(n, D)).astype(np.float32) for n in (V, V - 1, V)]
+        state = np.array([3], np.uint64)
+        for span, rates in spans_and_rates:
+            train_chunk(
+                np.array(SENTENCE * 2, np.int32), offsets, span, np.ones(V), (WINDOW, False), tuple(matrices),
+                huffman_tree([1]), alias_table(np.ones(V) / V), (True, False, 5, True), rates, state,
+            )  # fmt: skip
+        return matrices[0]
+
+    falling = passes(((0, 2), (0.5, 0.1)))
+    by_hand = passes(((0, 1), (0.5, 0.5)), ((1, 2), (0.3, 0.3)))
+    np.testing.assert_allclose(falling, by_hand, atol=1e-6)
+
+
+def test_epochs_share_the_fall_of_the_rate_and_noise_follows_the_exponent(monkeypatch):
+    rates, noises = [], []
+
+    def spy(*args):
+        rates.append(args[9])
+        noises.append(args[7])
+
+    monkeypatch.setattr(word2vec, "train_chunk", spy)
+    model = Word2Vec([["a"] * 8, ["b"]], min_count=1, alpha=0.3, min_alpha=0.1, epochs=2, ns_exponent=1 / 3)
+    np.testing.assert_allclose(rates, [(0.3, 0.2), (0.2, 0.1)])
+    expected = alias_table(noise_distribution(model.counts, 1 / 3))  # 8 to 1 becomes 2 to 1
+    np.testing.assert_allclose(noises[0][0], expected[0])
+    assert not np.allclose(expected[0], alias_table(noise_distribution(model.counts))[0])
 
 
 def test_windows_shrink_uniformly():
