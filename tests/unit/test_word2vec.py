@@ -149,7 +149,7 @@ def test_a_dropped_word_neither_moves_nor_counts():
 
 
 def test_the_rate_falls_with_the_share_of_the_words_read():
-    """Two sentences of equal length: half the words are read before the second, so it has half the rate."""
+    """Two sentences of equal length: half the words are read before the second, whose rate is half-way."""
     offsets = np.array([0, 5, 10])
 
     def passes(*spans_and_rates):
