@@ -63,7 +63,7 @@ notebooks: $(READY) ## re-execute and store the chapters (CH=03 for one)
 	$(BIN)/python tools/chapters.py run $(CH)
 
 sweep: $(READY) ## chapter 08's grid: compute what is missing (Ctrl-C stops, the same command resumes)
-	OMP_NUM_THREADS=1 $(BIN)/python -m llmbook.sweep
+	OMP_NUM_THREADS=1 $(BIN)/python -m llmbook.experiments.sweep
 
 ledger: $(READY) ## run the chapters at three seeds and write the claims ledger
 	$(BIN)/python tools/ledger.py

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmbook import sweep
-from llmbook.sweep import Recipe
+from llmbook.experiments import sweep
+from llmbook.experiments.sweep import Recipe
 from llmbook.training import padded_batches
 from llmbook.transformer import forward_flops, parameter_count
 

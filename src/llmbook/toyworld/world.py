@@ -36,87 +36,18 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from llmbook import _toyworld_labels as labels
-from llmbook import _toyworld_words as words
-from llmbook._toyworld_events import CHOOSERS, EVENTS, OPENERS, Event, State, Step, Template, words_to_number
+from llmbook.toyworld import words
+from llmbook.toyworld.choosers import CHOOSERS
+from llmbook.toyworld.events import EVENTS, OPENERS
+from llmbook.toyworld.state import PRONOUNS, Event, State, Step, Template, apply, begin, note
+from llmbook.toyworld.story import BOS, EOS, ImpossibleText, Rate, Story, Verdict
 
-BOS, EOS = "<bos>", "<eos>"
-PRONOUNS = ("she", "he", "her", "his")
 CANARY = ("the", "secret", "number", "is")
 QUESTION_WORDS = ("who", "does", "feel", "job", "of")  # said in `Story.questions` only
-
-
-class ImpossibleText(ValueError):
-    """The text cannot have been told: `index` and `token` say where it breaks, `why` says why."""
-
-    def __init__(self, index: int, token: str, why: str):
-        super().__init__(f"token {index}, {token!r}: {why}")
-        self.index, self.token, self.why = index, token, why
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The answer of `is_possible`. True in an `if` when the text, or a story that begins with it, can be told."""
-
-    possible: bool
-    complete: bool = False  # the text ends with <eos>
-    index: int | None = None  # the first token that cannot stand where it stands
-    token: str | None = None
-    why: str = ""
-
-    def __bool__(self) -> bool:
-        return self.possible
-
-
-@dataclass(frozen=True)
-class Rate:
-    """An entropy in nats per token and its standard error (0 when it was enumerated)."""
-
-    value: float
-    standard_error: float
-
-
-@dataclass
-class Story:
-    """A story, or the beginning of one, with everything that is known about it. All lists run over tokens."""
-
-    tokens: list[str]  # ends with "<eos>" when the story is complete
-    logprobs: np.ndarray  # (T,) exact log p(token | tokens before it), nats
-    entropies: np.ndarray  # (T,) entropy of the distribution that the token was drawn from, nats: the floor
-    kinds: list[str]  # "word", "choice", or the name of the fact that settles the token
-    sources: list[int]  # index of the token that settled that fact, or -1
-    state: State
-
-    @property
-    def events(self) -> list[Event]:
-        """What has happened, one event per sentence."""
-        return self.state.events
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.tokens)
-
-    @property
-    def words(self) -> list[str]:
-        """The tokens without "<eos>": a sentence for models that know no end."""
-        return self.tokens[:-1] if self.tokens[-1:] == [EOS] else self.tokens
-
-    def __repr__(self) -> str:
-        return f"Story({self.text!r})"
-
-    # Labels, made when they are first asked for.
-    summary = cached_property(labels.summary)
-    questions = cached_property(labels.questions)
-    relations = cached_property(labels.relations)
-    entities = cached_property(labels.entities)
-    sentiment = cached_property(labels.sentiment)
-    dialogue = cached_property(labels.dialogue)
-    chinese = cached_property(labels.chinese)
 
 
 class ToyWorld:
@@ -212,7 +143,7 @@ class ToyWorld:
 
     def _sentence(self, state: State) -> Iterator[Step]:
         """Tell one sentence; `live` holds the templates that agree with its words so far."""
-        event = _begin(state)
+        event = begin(state)
         live = [t for group in self._by_opener[state.stage].values() for t in group]
         masses = self._openers(state)
         position = 0
@@ -221,13 +152,13 @@ class ToyWorld:
             token = yield step
             item = owner[token]
             live = [t for t in live if t.items[position] == item]
-            _note(item, token, state, event)
+            note(item, token, state, event)
             position += 1
             if len(live) > 1:
                 live, masses = self._continue(live, position, state, event.slots)
         for item in live[0].items[position:]:  # one sentence is left: say it to its end
             token = yield self._expand(item, state, event.slots)
-            _note(item, token, state, event)
+            note(item, token, state, event)
         event.template, event.end = live[0], state.length
         self._close(event, state)
 
@@ -286,7 +217,7 @@ class ToyWorld:
         """A sentence has been told: let its facts hold and set the stage for the next."""
         template = event.template
         for effect in template.effects:
-            _apply(*effect, event, state)
+            apply(*effect, event, state)
         if template.kind == "meet":
             self._meet(event.slots["who"], event, state)
         if template.kind not in ("then", "later"):
@@ -537,42 +468,6 @@ class ToyWorld:
             path[-1] = last[last.index(path[-1]) + 1]
 
 
-# ---------------------------------------------------------------------------------------------- known PMI
-
-
-def expected_cooccurrence(world: ToyWorld, window: int) -> np.ndarray:
-    r"""Expected number of times per story that word j stands within `window` words of word i: (V, V), exact.
-
-    A story's counts are what skip-gram sees as (centre, context) pairs, without subsampling or a random window.
-    The expectation is :math:`\sum_{stories} p(story)\, \#_{story}(i, j)`, over all stories of the tiny world.
-    "<eos>" is no word: pairs with it are left out.
-
-    Raises:
-        ValueError: for a window below 1, or a world that cannot be enumerated.
-    """
-    if window < 1:
-        raise ValueError(f"window must be at least 1, got {window}")
-    size = len(world.vocabulary)
-    flat = np.zeros(size * size)
-    for tokens, logprob in world.enumerate():
-        ids = world.encode(tokens[:-1])
-        for distance in range(1, min(window, len(ids) - 1) + 1):
-            np.add.at(flat, ids[:-distance] * size + ids[distance:], math.exp(logprob))
-    counts = flat.reshape(size, size)
-    return counts + counts.T
-
-
-def pmi(counts: np.ndarray) -> np.ndarray:
-    """Pointwise mutual information (V, V) in nats of co-occurrence counts (V, V); -inf where two never meet."""
-    counts = np.asarray(counts, dtype=float)
-    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or (counts < 0).any() or counts.sum() <= 0:
-        raise ValueError(f"counts must be a square matrix of non-negative numbers, not all 0, got shape {counts.shape}")
-    joint = counts / counts.sum()
-    chance = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
-    ratio = np.divide(joint, chance, out=np.zeros_like(joint), where=joint > 0)
-    return np.log(ratio, out=np.full_like(ratio, -np.inf), where=ratio > 0)
-
-
 # -------------------------------------------------------------------------------------------------- helpers
 
 
@@ -583,52 +478,3 @@ def _head(table: dict, n: int) -> dict:
 def _both_numbers(table: dict) -> tuple[str, ...]:
     """birds, bird, horses, horse, …"""
     return tuple(word for plural, (singular, *_) in table.items() for word in (plural, singular))
-
-
-def _begin(state: State) -> Event:
-    """An empty sentence. One that answers takes over the slots of the question, its roles swapped."""
-    slots, at = {}, {}
-    if state.stage not in ("day", "meet", "main"):
-        slots, at = dict(state.pending.slots), dict(state.pending.at)
-        if "other" in slots:
-            slots["who"], slots["other"] = slots["other"], slots["who"]
-            at["who"], at["other"] = at["other"], at["who"]
-    state.at = at
-    return Event(None, slots, at, start=-1)
-
-
-def _note(item: str | tuple[str, str], token: str, state: State, event: Event) -> None:
-    """Take down a token: its place in the text, its meaning for its slot, the gender that it settles."""
-    index = state.length - 1
-    if event.start < 0:
-        event.start = index
-    if isinstance(item, str):
-        event.at[item] = index
-        return
-    name = item[0]
-    if token in PRONOUNS:
-        person = state.topic if name == "who" else event.slots["who"]
-        if state.get("gender", person) is None:
-            state.know("gender", person, "she" if token in ("she", "her") else "he", index)
-        token = person
-    event.slots[name] = PLURALS.get(token, token)
-    event.at[name] = index
-
-
-def _apply(subject: str, relation: str, operator: str, value: str, event: Event, state: State) -> None:
-    """Make one effect of a template hold: `thing.place=place` and the like."""
-    subjects = state.cast if subject == "they" else [event.slots.get(subject, subject)]
-    source = event.at.get(value, event.end - 1)
-    value = event.slots.get(value, value)
-    for name in subjects:
-        if value == "-":
-            state.forget(relation, name)
-        elif operator == "=":
-            state.know(relation, name, value, source)
-        else:
-            kind = event.slots[relation]  # the relation is named by a slot: how many apples, how many pears
-            change = words_to_number(value) * (1 if operator == "+=" else -1)
-            state.know(kind, name, (state.get(kind, name) or 0) + change, source)
-
-
-PLURALS = {singular: plural for plural, (singular, *_) in words.FRUITS.items()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmbook import _toyworld_words as words
-from llmbook._toyworld_events import NUMBERS, Event, Fact
+from llmbook.toyworld import words
+from llmbook.toyworld.state import NUMBERS, Event, Fact
 
 PEOPLE = ("who", "other", "holder")
 IMPORTANCE = {

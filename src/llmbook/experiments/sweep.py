@@ -38,7 +38,7 @@ from llmbook.toyworld import Story, ToyWorld
 from llmbook.training import Batch, TrainingArguments
 from llmbook.transformer import GPT, IGNORE, MLP, Attention, Block, GPTConfig, forward_flops
 
-DATA = Path(__file__).resolve().parents[2] / "book" / "data" / "sweep.jsonl"
+DATA = Path(__file__).resolve().parents[3] / "book" / "data" / "sweep.jsonl"
 SEEDS = tuple(range(8))
 LONGEST = 128  # tokens in a row; no story has more
 HELD_OUT_SEED = 10**6  # of the stories that every run is measured on, and none trains on
@@ -440,7 +440,9 @@ def sweep(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The shell's entry; ``--dry-run`` only lists what is missing."""
-    parser = argparse.ArgumentParser(prog="python -m llmbook.sweep", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m llmbook.experiments.sweep", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--path", type=Path, default=DATA, help="the file of rows (default: book/data/sweep.jsonl)")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, and run nothing")
     options = parser.parse_args(argv)
