@@ -9,22 +9,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nltk.lm import KneserNeyInterpolated, Lidstone
+from nltk.lm import AbsoluteDiscountingInterpolated, KneserNeyInterpolated, Lidstone
+from nltk.lm import StupidBackoff as NltkStupidBackoff
 from nltk.lm.preprocessing import padded_everygram_pipeline
 
 from llmbook.ngrams import (
     END,
     START,
+    AbsoluteDiscounting,
     AddK,
+    JelinekMercer,
     KneserNey,
     ModifiedKneserNey,
     NeuralLM,
+    StupidBackoff,
     build_vocabulary,
     interpolate,
 )
 from llmbook.tokenization import Vocabulary
 
-MODELS = [AddK, KneserNey, ModifiedKneserNey]
+MODELS = [AddK, JelinekMercer, StupidBackoff, AbsoluteDiscounting, KneserNey, ModifiedKneserNey]
 texts = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=8), min_size=1, max_size=8)
 
 
@@ -60,14 +64,32 @@ def contexts_of(text, order, unseen=("h", "a", "a", "h")):
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
-def test_kneser_ney_is_nltks_on_the_same_counts(text, order):
-    theirs = KneserNeyInterpolated(order, discount=0.6)
+@pytest.mark.parametrize(
+    ("model", "nltks"),
+    [(KneserNey, KneserNeyInterpolated), (AbsoluteDiscounting, AbsoluteDiscountingInterpolated)],
+)
+def test_discounting_is_nltks_on_the_same_counts(model, nltks, text, order):
+    theirs = nltks(order, discount=0.6)
     # <s> in the vocabulary: otherwise nltk takes the padding for an unknown word, and unknown words for padding
     theirs.fit(list(nltk_grams(text, order)), vocabulary_text=[START, *(w for line in text for w in line)])
-    ours = KneserNey(order, [0, *[0.6] * (order - 1)]).fit(text)
+    ours = model(order, [0, *[0.6] * (order - 1)]).fit(text)
     for context in [*contexts_of(text, order)[:120], ("never", "seen", "before")[: order - 1]]:
         for word in "adh":
             assert ours.score(word, context) == pytest.approx(theirs.score(word, context), abs=1e-14)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_stupid_backoff_is_nltks_scores_over_their_sum(text, order):
+    theirs = NltkStupidBackoff(0.4, order)
+    theirs.fit(list(nltk_grams(text, order)), vocabulary_text=[START, *(w for line in text for w in line)])
+    ours, words = StupidBackoff(order).fit(text), sorted({w for line in text for w in line})
+    some = [*contexts_of(text, order)[:60], ("never", "seen", "before")[: order - 1]]
+    for context in some:
+        scores = np.array([theirs.score(word, context) for word in words])
+        # ours keeps a little for <unk>, which theirs calls impossible: compare the words that were seen
+        p = np.array([ours.score(word, context) for word in words])
+        assert p / p.sum() == pytest.approx(scores / scores.sum(), abs=1e-12)
+    assert any(abs(sum(theirs.score(w, context) for w in words) - 1) > 0.1 for context in some) == (order > 1)
 
 
 @pytest.mark.parametrize("order", [1, 2, 3])
@@ -153,6 +175,42 @@ def test_add_k_by_hand():
     assert fitted.score("a", ["never seen"]) == pytest.approx(1 / 3)
 
 
+def test_jelinek_mercer_by_hand():
+    fitted = JelinekMercer(2, [0.1, 0.25]).fit([["a", "b", "a", "a"]])  # predictable: a, b, <unk>
+    unigram = {"a": 0.9 * 3 / 4 + 0.1 / 3, "b": 0.9 / 4 + 0.1 / 3, "<unk>": 0.1 / 3}
+    assert fitted.score("b", ["a"]) == pytest.approx(0.75 * 1 / 2 + 0.25 * unigram["b"])
+    assert fitted.score("<unk>", ["a"]) == pytest.approx(0.25 * unigram["<unk>"])
+    assert fitted.score("a", ["never seen"]) == pytest.approx(unigram["a"])
+
+
+def test_absolute_discounting_asks_how_often_and_kneser_ney_after_how_many_words():
+    """The control for continuation counts: the same discount and weights, another c below the highest order."""
+    text = [["san", "francisco"]] * 5 + [["a", "cup"], ["the", "cup"]]
+    plain, kneser_ney = AbsoluteDiscounting(2, 0.5).fit(text), KneserNey(2, 0.5).fit(text)
+    assert plain.score("francisco", ["never seen"]) > 2 * plain.score("cup", ["never seen"])
+    assert kneser_ney.score("francisco", ["never seen"]) < kneser_ney.score("cup", ["never seen"])
+    assert (plain.own[1] == kneser_ney.own[1]).all()
+    assert (plain.weight[1] == kneser_ney.weight[1]).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+@given(text=texts, other=texts)
+@settings(max_examples=25)
+def test_smoothing_the_counts_of_another_model_is_fitting_its_text(model, text, other):
+    counted = AddK(4).fit(text)
+    for order in (1, 2, 4):
+        direct, shared = model(order).fit(text, counted.vocab), model(order).fit_like(counted)
+        assert shared.logprobs(other) == pytest.approx(direct.logprobs(other), abs=1e-12)
+
+
+@pytest.mark.parametrize("fitted", [AddK(2), "text"])
+def test_only_a_fitted_model_of_the_order_lends_its_counts(fitted, text):
+    with pytest.raises(ValueError, match="fitted must be a fitted model of order at least 3"):
+        KneserNey(3).fit_like(fitted)
+    with pytest.raises(ValueError, match="fitted must be a fitted model of order at least 3"):
+        KneserNey(3).fit_like(AddK(2).fit(text))
+
+
 def test_kneser_ney_by_hand():
     """San Francisco: a word seen often, but after one word only, is unlikely after another."""
     fitted = KneserNey(2, 0.5).fit([["san", "francisco"]] * 5 + [["a", "cup"], ["the", "cup"]])
@@ -223,9 +281,23 @@ def test_discount_must_lie_between_0_and_1(discount):
         KneserNey(2, discount)
 
 
+@pytest.mark.parametrize("weight", [0, 1, -0.1, math.nan, [0.5, 0]])
+def test_interpolation_weights_must_lie_between_0_and_1(weight):
+    with pytest.raises(ValueError, match="weight must lie strictly between 0 and 1"):
+        JelinekMercer(2, weight)
+
+
+@pytest.mark.parametrize("alpha", [0, -1, 1.5, math.nan])
+def test_alpha_must_be_a_share(alpha):
+    with pytest.raises(ValueError, match="alpha must be above 0 and at most 1"):
+        StupidBackoff(2, alpha)
+
+
 def test_discounts_must_be_one_for_each_order():
     with pytest.raises(ValueError, match="one number or 3"):
         KneserNey(3, [0.5, 0.5])
+    with pytest.raises(ValueError, match="weight must be one number or 3"):
+        JelinekMercer(3, [0.5, 0.5])
 
 
 @pytest.mark.parametrize(
@@ -268,9 +340,10 @@ def neural(vocabulary, seed=0, **options):
 def test_the_neural_model_is_its_equation(text, direct):
     model = neural(build_vocabulary(text), direct=direct)
     contexts = torch.tensor([[2, 3], [4, 2], [0, 0]])
-    x = torch.cat([model.C.weight[contexts[:, 0]], model.C.weight[contexts[:, 1]]], dim=1)  # (3, 2·4)
-    hidden = torch.tanh(model.H.bias + x @ model.H.weight.T)
-    want = model.U.bias + hidden @ model.U.weight.T + (x @ model.W.weight.T if direct else 0)
+    C = model.embedding.weight
+    x = torch.cat([C[contexts[:, 0]], C[contexts[:, 1]]], dim=1)  # (3, 2·4)
+    hidden = torch.tanh(model.hidden.bias + x @ model.hidden.weight.T)
+    want = model.output.bias + hidden @ model.output.weight.T + (x @ model.direct.weight.T if direct else 0)
     torch.testing.assert_close(model(contexts)[:, 1:], want[:, 1:])
     assert torch.softmax(model(contexts), 1)[:, 0].eq(0).all()  # <s>
 
@@ -300,7 +373,7 @@ def test_the_neural_model_is_trained_by_torchs_adam_at_a_linearly_falling_rate(t
         torch.nn.functional.cross_entropy(theirs(contexts), words).backward()
         optimizer.step()
         schedule.step()
-    torch.testing.assert_close(ours.U.weight, theirs.U.weight, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(ours.output.weight, theirs.output.weight, rtol=1e-3, atol=1e-4)
 
 
 def test_the_neural_model_is_repeatable(text):
