@@ -14,6 +14,7 @@ from the very bytes it claims to come from.
 from __future__ import annotations
 
 import bz2
+import codecs
 import functools
 import hashlib
 import os
@@ -104,6 +105,39 @@ def gensim_file(name: str) -> Path:
 
     mend = "Reinstall the pinned gensim: pip install --force-reinstall --no-deps -r requirements.txt"
     return _verified(Path(datapath(name)), GENSIM_FILES[name], mend)
+
+
+_MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
+          codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"}  # fmt: skip
+
+
+def text_encoding(path: str | Path) -> str:
+    """What a text file's byte-order mark says (UTF-8, 16 or 32); UTF-8 where it has none."""
+    with Path(path).open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), "utf-8")
+
+
+def read_text(path: str | Path) -> str:
+    """A text file as one string: UTF-8 with or without a byte-order mark, or UTF-16 or 32 with one.
+
+    The mark is no part of the text, and every line ends in a newline alone. ValueError, with the path, for a
+    file in another encoding and for one with null characters (UTF-16 without a mark, or no text at all).
+    """
+    encoding = text_encoding(path)
+    try:
+        text = Path(path).read_text(encoding=encoding)
+    except UnicodeError as error:
+        raise ValueError(
+            f"path must be a text file in UTF-8, or in UTF-16 or 32 with a byte-order mark, got {path}: {error}. "
+            "Convert it first"
+        ) from error
+    if "\0" in text:
+        raise ValueError(
+            f"path must be a text file, got {path} with a null character at {text.index(chr(0))}: is it UTF-16 "
+            "without a byte-order mark, or no text?"
+        )
+    return text
 
 
 # --- from raw text to sentences of tokens ------------------------------------------------------------------
@@ -316,13 +350,24 @@ def hub(name_or_path: str | Path, *, split: str = "train", online: bool = False)
                 f"name_or_path must be a folder with files of one format among {', '.join(_LOCAL_FORMATS)}, "
                 f"got {folder} with {sorted(formats) or 'none of them'}"
             )
-        return datasets.load_dataset(formats.pop(), data_files={split: [str(path) for path in files]}, split=split)
+        return datasets.load_dataset(
+            formats.pop(), data_files={split: [str(path) for path in files]}, split=split, **_encoding_of(files)
+        )
     if not online:
         raise CorpusError(
             f"name_or_path {str(name_or_path)!r} is not a local folder, and the hub is off by default. "
             "Pass online=True to download it."
         )
     return datasets.load_dataset(str(name_or_path), split=split)
+
+
+def _encoding_of(files: Sequence[Path]) -> dict[str, str]:
+    """The keyword for ``load_dataset`` where the files begin with a byte-order mark; ValueError if they differ."""
+    encodings = {text_encoding(path) for path in files if path.suffix != ".parquet"} - {"utf-8"}
+    unmarked = any(text_encoding(path) == "utf-8" for path in files)
+    if len(encodings) > 1 or (unmarked and encodings - {"utf-8-sig"}):
+        raise ValueError(f"name_or_path must hold files of one encoding, got {', '.join(sorted(encodings))} among them")
+    return {"encoding": encodings.pop()} if encodings else {}
 
 
 def main(arguments: Sequence[str]) -> int:

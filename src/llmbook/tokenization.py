@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from llmbook.bpe import BPE, UNKNOWN
+from llmbook.bpe import BPE, UNKNOWN, as_id, check_specials, checked_text
+from llmbook.corpora import read_text
 from llmbook.files import write_whole
 
 __all__ = ["BPE", "UNKNOWN", "Vocabulary"]
@@ -31,6 +32,7 @@ class Vocabulary:
         max_size: int | None = None,
         specials: Sequence[str] = (UNKNOWN,),
     ) -> None:
+        check_specials(specials)
         if min_count < 1:
             raise ValueError(f"min_count must be at least 1, got {min_count}")
         if len(set(specials)) != len(specials):
@@ -63,6 +65,8 @@ class Vocabulary:
 
     def token_to_id(self, token: str) -> int:
         """The id of a token; that of ``<unk>`` for an unknown one. ValueError if there is no ``<unk>``."""
+        if not isinstance(token, str):
+            raise TypeError(f"tokens must be strings, got {token!r}")
         found = self._ids.get(token, self._ids.get(UNKNOWN))
         if found is None:
             raise ValueError(f"token {token!r} is not in the vocabulary, which has no {UNKNOWN}")
@@ -70,14 +74,19 @@ class Vocabulary:
 
     def id_to_token(self, index: int) -> str:
         """The token of an id. ValueError outside 0 … len − 1 (a negative id does not wrap around)."""
+        index = as_id(index)
         if not 0 <= index < len(self.tokens):
             raise ValueError(f"id must be from 0 to {len(self.tokens) - 1}, got {index}")
         return self.tokens[index]
 
     def encode(self, tokens: Sequence[str]) -> list[int]:
-        """Ids of the tokens, unknown ones as ``<unk>``."""
+        """Ids of the tokens, unknown ones as ``<unk>``. TypeError for what is no token at all, such as None."""
         if isinstance(tokens, str):
             raise TypeError(f"tokens must be a list of strings, got the string {tokens[:20]!r}: split it first")
+        tokens = list(tokens)
+        strange = next((token for token in tokens if not isinstance(token, str)), self)
+        if strange is not self:
+            raise TypeError(f"tokens must be a flat list of strings, got {strange!r} among them")
         ids, unknown = self._ids, self._ids.get(UNKNOWN)
         if unknown is None:
             return [self.token_to_id(token) for token in tokens]  # an unknown token is an error
@@ -85,7 +94,7 @@ class Vocabulary:
 
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Tokens of the ids: the inverse of :meth:`encode` for known tokens."""
-        return [self.id_to_token(int(i)) for i in ids]
+        return [self.id_to_token(i) for i in ids]
 
     def save(self, path: str | Path) -> None:
         """Write as JSON: whole or not at all (to a temporary name, then renamed)."""
@@ -96,9 +105,10 @@ class Vocabulary:
     def load(cls, path: str | Path) -> Vocabulary:
         """Read what :meth:`save` wrote. ValueError if the file holds something else."""
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
             specials, tokens, counts = content["specials"], content["tokens"], content["counts"]
             sound = len(tokens) == len(counts) == len(set(tokens)) and tokens[: len(specials)] == specials
+            sound = sound and all(isinstance(t, str) for t in tokens) and all(isinstance(n, int) for n in counts)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"path must be a vocabulary that save() wrote, got {path}: {error!r}") from error
         if not sound:
@@ -122,7 +132,7 @@ def _count(tokens_or_counts: Iterable[str] | Mapping[str, int]) -> Counter[str]:
             counts = Counter(tokens_or_counts)
         except TypeError as error:  # a list of sentences, most likely
             raise TypeError("tokens_or_counts must be a flat list of tokens, got unhashable items") from error
-    strange = next((token for token in counts if not isinstance(token, str)), None)
-    if strange is not None:
-        raise TypeError(f"tokens_or_counts must hold strings, got {strange!r}")
+    if strange := [token for token in counts if not isinstance(token, str)]:
+        raise TypeError(f"tokens_or_counts must hold strings, got {strange[0]!r}")
+    checked_text("tokens_or_counts", "".join(counts))
     return counts

@@ -8,17 +8,20 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from llmbook import corpora, tokenization
 from llmbook.bpe import BPE, CHAR_TO_BYTE, bytes_to_unicode, learn_merges, merge_pair, split_words
 
 
-def library(texts, vocab_size, specials=(), byte_level=True):
+def library(texts, vocab_size, specials=(), byte_level=True, digits=False):
     """The tokenizers library, trained in the way that ours claims to equal."""
     other = Tokenizer(models.BPE(unk_token="<unk>" if "<unk>" in specials else None))
     if byte_level:
         other.pre_tokenizer, other.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        if digits:
+            steps = [pre_tokenizers.Digits(individual_digits=True), other.pre_tokenizer]
+            other.pre_tokenizer = pre_tokenizers.Sequence(steps)
     else:
         words = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
         other.pre_tokenizer, other.decoder = pre_tokenizers.Sequence(words), decoders.Metaspace()
@@ -92,6 +95,34 @@ ASSIGNED = st.characters(exclude_categories=["Cs", "Cn", "Co"])
 @given(st.text())
 def test_any_text_comes_back_from_bytes(bytewise, text):
     assert bytewise.decode(bytewise.encode(text)) == text
+
+
+@given(st.text(ASSIGNED))
+def test_any_text_has_the_library_s_ids_with_digits_apart(digitwise, text):
+    ours, theirs = digitwise
+    assert ours.encode(text) == theirs.encode(text).ids
+    assert ours.decode(ours.encode(text)) == text
+
+
+@pytest.fixture(scope="module")
+def digitwise(news, tmp_path_factory):
+    """Ours with digits apart, and the library's reading of our file."""
+    texts = [f"{text} 1984 {i:05} ¾ ٣ {i}" for i, text in enumerate(news[:60])]
+    ours = BPE.train(texts, 700, split_digits=True)
+    assert ours.merges == merges_of(library(texts, 700, digits=True))
+    path = tmp_path_factory.mktemp("digits") / "tokenizer.json"
+    ours.save(path)
+    assert BPE.load(path).split_digits
+    return ours, Tokenizer.from_file(str(path))
+
+
+def test_digits_stay_apart_only_where_asked():
+    texts = ["1984 1984 1984"] * 9
+    assert BPE.train(texts, 260, split_digits=True).tokenize("1984") == ["1", "9", "8", "4"]
+    assert len(BPE.train(texts, 260).tokenize("1984")) < 4
+    assert BPE.train(texts, 260, split_digits=True).truncated(256).split_digits
+    with pytest.raises(ValueError, match="split_digits goes with byte_level"):
+        BPE.train(texts, 260, byte_level=False, split_digits=True)
 
 
 @given(st.text(ASSIGNED))
@@ -215,22 +246,175 @@ def test_the_library_s_file_loads(tmp_path, news):
     assert BPE.load(tmp_path / "tokenizer.json").encode(news[3]) == theirs.encode(news[3]).ids
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("{", "must be a BPE tokenizer.json"),
-        ("{}", "must be a BPE tokenizer.json"),
-        ('{"model": {"type": "Unigram", "vocab": {}, "merges": []}, "pre_tokenizer": {"type": "Metaspace"},'
-         ' "added_tokens": []}', "got Unigram over Metaspace"),
-        ('{"model": {"vocab": {"a": 1}, "merges": []}, "pre_tokenizer": {"type": "Sequence"},'
-         ' "added_tokens": []}', "without gaps"),
-    ],
-)  # fmt: skip
-def test_load_refuses_other_files(content, message, tmp_path):
+def file_of(other):
+    return json.loads(other.to_str())
+
+
+@pytest.fixture(scope="module")
+def plain(news):
+    """A tokenizer.json of the library that BPE follows."""
+    return file_of(library(news[:40], 320, ("<eos>",)))
+
+
+def written(tmp_path, content):
     path = tmp_path / "tokenizer.json"
-    path.write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
-        BPE.load(path)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", "null", '{"model": 3}', '{"model": {"type": "BPE"}}'])
+def test_load_refuses_what_is_no_tokenizer(content, tmp_path):
+    with pytest.raises(ValueError, match=r"path must be a tokenizer\.json that BPE follows, got .*tokenizer\.json"):
+        BPE.load(written(tmp_path, content))
+
+
+def prefix_space(other):
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+
+
+def no_regex(other):
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+
+
+def other_splitter(other):
+    other.pre_tokenizer = pre_tokenizers.Whitespace()
+
+
+def gpt4_splitter(other):
+    cut = pre_tokenizers.Split(Regex(r"\p{N}{1,3}"), "isolated")
+    other.pre_tokenizer = pre_tokenizers.Sequence([cut, pre_tokenizers.ByteLevel(False, use_regex=False)])
+
+
+def grouped_digits(other):
+    steps = [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    other.pre_tokenizer = pre_tokenizers.Sequence(steps)
+
+
+def no_splitter(other):
+    other.pre_tokenizer = None
+
+
+def no_decoder(other):
+    other.decoder = None
+
+
+def normaliser(other):
+    other.normalizer = normalizers.NFKC()
+
+
+def template(other):
+    other.post_processor = processors.TemplateProcessing(single="<eos> $A", special_tokens=[("<eos>", 0)])
+
+
+def truncation(other):
+    other.enable_truncation(5)
+
+
+def padding(other):
+    other.enable_padding(length=9)
+
+
+def ordinary_token(other):
+    other.add_tokens(["police"])
+
+
+FOREIGN = {
+    "prefix_space": (prefix_space, "pre_tokenizer has add_prefix_space = True, wanted False"),
+    "no_regex": (no_regex, "pre_tokenizer has use_regex = False, wanted True"),
+    "other_splitter": (other_splitter, "pre_tokenizer is Whitespace, wanted one of"),
+    "gpt4_splitter": (gpt4_splitter, r"pre_tokenizer is Split \+ ByteLevel"),
+    "grouped_digits": (grouped_digits, "pre_tokenizer has individual_digits = False, wanted True"),
+    "no_splitter": (no_splitter, "pre_tokenizer is none"),
+    "no_decoder": (no_decoder, "decoder must be a table"),
+    "normaliser": (normaliser, "the file has normalizer = 'NFKC', wanted none"),
+    "template": (template, "post_processor has .*TemplateProcessing|post_processor has the setting"),
+    "truncation": (truncation, "the file has truncation"),
+    "padding": (padding, "the file has padding"),
+    "ordinary_token": (ordinary_token, "added_tokens has 'police', which is not special"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_load_refuses_a_setting_of_the_library_s_that_it_does_not_follow(name, news, tmp_path):
+    change, message = FOREIGN[name]
+    other = library(news[:40], 320, ("<eos>",))
+    change(other)
+    with pytest.raises(ValueError, match=f"got .*tokenizer.json: .*{message}"):
+        BPE.load(written(tmp_path, file_of(other)))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("type", "Unigram", "type = 'Unigram', wanted 'BPE'"),
+        ("dropout", 0.1, "dropout = 0.1, wanted none"),
+        ("continuing_subword_prefix", "##", "continuing_subword_prefix = '##'"),
+        ("end_of_word_suffix", "</w>", "end_of_word_suffix = '</w>'"),
+        ("fuse_unk", True, "fuse_unk = True"),
+        ("byte_fallback", True, "byte_fallback = True"),
+        ("ignore_merges", True, "ignore_merges = True"),
+        ("a_later_setting", 1, "the setting 'a_later_setting', which is not followed here"),
+        ("merges", [["a", "b", "c"]], "values to unpack"),
+    ],
+)
+def test_load_refuses_a_setting_of_the_model_that_it_does_not_follow(setting, value, message, plain, tmp_path):
+    with pytest.raises(ValueError, match=f"got .*tokenizer.json: .*{message}"):
+        BPE.load(written(tmp_path, plain | {"model": plain["model"] | {setting: value}}))
+
+
+def test_load_refuses_tables_that_disagree(plain, tmp_path):
+    shifted = {token: i + 1 for token, i in plain["model"]["vocab"].items()}
+    eos = dict(plain["added_tokens"][0])
+    for content, message in [
+        (plain | {"model": plain["model"] | {"vocab": shifted}}, "the id 0, the vocab another"),
+        (plain | {"added_tokens": [], "model": plain["model"] | {"vocab": shifted}}, "without gaps"),
+        (plain | {"added_tokens": [eos | {"content": "<pad>", "id": 999}]}, "without gaps"),
+        (plain | {"a_later_part": {}}, "the setting 'a_later_part'"),
+        (plain | {"model": plain["model"] | {"merges": [["x", "yz"]]}}, "every merge with its parts"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            BPE.load(written(tmp_path, content))
+
+
+def test_load_takes_what_changes_no_id(plain, news, tmp_path):
+    """GPT-2's own file: empty prefix and suffix, a post-processor that trims offsets, merges as strings."""
+    theirs = Tokenizer.from_str(json.dumps(plain))
+    trims = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False}
+    model = plain["model"] | {"continuing_subword_prefix": "", "end_of_word_suffix": "", "unk_token": "<eos>"}
+    model["merges"] = [" ".join(merge) for merge in model["merges"]]
+    content = plain | {"model": model, "post_processor": trims, "decoder": trims | {"use_regex": True}}
+    ours = BPE.load(written(tmp_path, content))
+    assert (
+        ours.encode(news[3])
+        == theirs.encode(news[3]).ids
+        == Tokenizer.from_str(json.dumps(content)).encode(news[3]).ids
+    )
+
+
+def test_load_takes_a_special_that_was_added_after_training(plain, tmp_path):
+    theirs = Tokenizer.from_str(json.dumps(plain))
+    theirs.add_special_tokens(["<pad>"])
+    ours = BPE.load(written(tmp_path, file_of(theirs)))
+    assert ours.specials == ("<eos>", "<pad>")
+    assert ours.token_to_id("<pad>") == theirs.token_to_id("<pad>") == len(ours) - 1
+
+
+def test_a_byte_that_somebody_s_vocabulary_lacks_is_an_error_and_is_not_dropped(tmp_path):
+    sign = split_words("\x04")[0]
+    whole = BPE.train(["abc"], 256)
+    tokens = [token for token in whole.tokens if token != sign]
+    BPE(tokens, []).save(tmp_path / "tokenizer.json")
+    assert Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode("a\x04b").tokens == ["a", "b"]
+    ours = BPE.load(tmp_path / "tokenizer.json")
+    assert ours.tokenize("ab") == ["a", "b"]
+    with pytest.raises(ValueError, match="text must not hold the byte 0x04"):
+        ours.encode("a\x04b")
+
+
+def test_load_reads_a_file_with_a_byte_order_mark(plain, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(plain), encoding="utf-8-sig")
+    assert BPE.load(path).specials == ("<eos>",)
 
 
 # --- clear errors ---
@@ -254,14 +438,33 @@ def test_encode_and_decode_refuse_bad_input(bytewise):
         bytewise.decode([-1])
     with pytest.raises(ValueError, match="token 'xyzzy' is not in the vocabulary"):
         bytewise.token_to_id("xyzzy")
-    with pytest.raises(ValueError, match="surrogate"):
-        bytewise.encode("\ud800")
+    with pytest.raises(TypeError, match=r"ids must be integers, got 1\.5"):
+        bytewise.decode([1.5])
+
+
+@pytest.mark.parametrize("byte_level", [True, False])
+def test_half_of_a_surrogate_pair_is_refused_by_name(byte_level):
+    with pytest.raises(ValueError, match=r"text must be Unicode text, got a lone surrogate '\\ud800' at 3"):
+        split_words("abc\ud800", byte_level=byte_level)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        BPE.train(["abc", "ab\udfff"], 300, byte_level=byte_level)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        BPE.train(["abc"], 300, byte_level=byte_level).encode("a\udc80")
+
+
+def test_specials_are_a_list_and_not_a_string():
+    with pytest.raises(TypeError, match="specials must be a list of strings, got the string '<eos>'"):
+        BPE.train(["abc"], 300, "<eos>")
+    with pytest.raises(TypeError, match="specials must be non-empty strings, got None"):
+        BPE(["a"], [], [None], byte_level=False)
 
 
 def test_constructor_refuses_tables_that_disagree():
+    with pytest.raises(ValueError, match="spelt in GPT-2's signs for bytes, got 'two words'"):
+        BPE(["a", "two words"], [])
     with pytest.raises(ValueError, match="'a' twice"):
         BPE(["a", "b", "a"], [], byte_level=False)
-    with pytest.raises(ValueError, match=r"got none for \['ab'\]"):
+    with pytest.raises(ValueError, match=r"got no \['ab'\]"):
         BPE(["a", "b"], [("a", "b")], byte_level=False)
     with pytest.raises(ValueError, match="merges must not spell a special token"):
         BPE(["ab", "a", "b"], [("a", "b")], ["ab"], byte_level=False)

@@ -61,6 +61,47 @@ def test_analogies_by_section():
     assert sections["family"][0] == ("boy", "girl", "brother", "sister")
 
 
+# --- text files ---
+
+TEXT = "naïve café, 語言\nsecond line\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_text_file_is_the_same_text_in_every_marked_encoding(encoding, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(TEXT.replace("\n", "\r\n").encode(encoding))
+    assert corpora.read_text(path) == TEXT
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_the_byte_order_mark_is_no_part_of_the_text(order, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(f"\ufeff{TEXT}".encode(f"utf-16-{order}"))
+    assert corpora.read_text(path) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (TEXT[:10].encode("latin-1"), "must be a text file in UTF-8, or in UTF-16 or 32"),
+        (b"\xff\xfea", "must be a text file in UTF-8, or in UTF-16 or 32"),  # cut in the middle
+        (TEXT.encode("utf-16-le")[:8], "must be"),
+        (
+            "plain".encode("utf-16-le"),
+            "must be a text file, got .*null character at 1: is it UTF-16 without a byte-order mark",
+        ),
+        (b"PK\x03\x04\x00\x00", "must be.*null character at 4"),
+    ],
+)
+def test_another_file_is_refused_with_its_name(content, message, tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"path {message}") as caught:
+        corpora.read_text(path)
+    assert "text.txt" in str(caught.value)
+    assert not isinstance(caught.value, UnicodeError)
+
+
 # --- text to tokens ---
 
 
@@ -262,6 +303,27 @@ def _write(folder, kind):
 def test_hub_reads_a_local_folder(kind, tmp_path, hub_cache):
     _write(tmp_path / "set", kind)
     assert list(corpora.hub(tmp_path / "set")["text"]) == ["one", "two"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["part.txt", "part.csv", "part.jsonl"])
+def test_hub_reads_a_byte_order_mark(name, encoding, tmp_path, hub_cache):
+    content = {
+        "part.txt": "one\ntwo\n",
+        "part.csv": "text\none\ntwo\n",
+        "part.jsonl": '{"text": "one"}\n{"text": "two"}\n',
+    }
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / name).write_text(content[name], encoding=encoding)
+    assert list(corpora.hub(folder)["text"]) == ["one", "two"]
+
+
+def test_hub_needs_files_of_one_encoding(tmp_path):
+    (tmp_path / "a.txt").write_text("one", encoding="utf-16")
+    (tmp_path / "b.txt").write_text("two", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"files of one encoding, got utf-16 among them"):
+        corpora.hub(tmp_path)
 
 
 def test_hub_needs_files_of_one_format(tmp_path):

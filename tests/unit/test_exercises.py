@@ -118,3 +118,13 @@ def test_text_is_no_number(capsys):
 def test_checker_refuses_no_cases():
     with pytest.raises(ValueError, match="cases"):
         check(softmax, [])
+
+
+@pytest.mark.parametrize(
+    ("want", "shown"), [(4.0, "4"), (0.0, "0"), (np.float64(2.5), "2.5"), (torch.tensor(3.0), "3")]
+)
+def test_a_number_in_a_message_ends_in_one_full_stop(want, shown, capsys):
+    check(lambda x: want + 1, [Case("a number", (1,), want)])
+    said = capsys.readouterr().out
+    assert f"the right one is {shown}." in said
+    assert ".." not in said

@@ -3,7 +3,9 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,11 +78,42 @@ def test_an_id_out_of_range_is_an_error(index):
         ((["a"], 0), ValueError, "min_count must be at least 1, got 0"),
         ((["a"], 1, 0), ValueError, "max_size must have room"),
         ((["a"], 1, None, ("<s>", "<s>")), ValueError, "specials must differ"),
+        ((["a"], 1, None, "<s>"), TypeError, "specials must be a list of strings, got the string '<s>'"),
+        ((["a"], 1, None, (None,)), TypeError, "specials must be non-empty strings, got None"),
+        (([None, "a"],), TypeError, "must hold strings, got None"),
+        ((["a", "b\ud800"],), ValueError, "lone surrogate"),
     ],
 )
 def test_bad_arguments(arguments, error, words):
     with pytest.raises(error, match=words):
         Vocabulary(*arguments)
+
+
+@pytest.mark.parametrize("strange", [None, 3, 2.5, b"a", ["a"], ("a", "b"), float("nan")])
+@pytest.mark.parametrize("specials", [("<unk>",), ()])
+def test_what_is_no_token_is_an_error_and_not_unknown(strange, specials):
+    vocabulary = Vocabulary(["a"], specials=specials)
+    with pytest.raises(TypeError, match="tokens must be a flat list of strings, got"):
+        vocabulary.encode(["a", strange])
+    with pytest.raises(TypeError, match="tokens must be strings, got"):
+        vocabulary.token_to_id(strange)
+
+
+def test_tokens_may_come_from_an_iterator():
+    assert Vocabulary(["a"]).encode(iter(["a", "z"])) == [1, 0]
+
+
+@pytest.mark.parametrize("strange", [1.0, None, "1"])
+def test_what_is_no_integer_is_no_id(strange):
+    with pytest.raises(TypeError, match="ids must be integers, got"):
+        Vocabulary(["a"]).id_to_token(strange)
+    with pytest.raises(TypeError, match="ids must be integers, got"):
+        Vocabulary(["a"]).decode([0, strange])
+
+
+def test_ids_of_numpy_and_torch_are_ids():
+    vocabulary = Vocabulary(["a"])
+    assert vocabulary.decode(np.array([1, 0])) == vocabulary.decode(torch.tensor([1, 0])) == ["a", "<unk>"]
 
 
 def test_encoding_a_string_is_an_error():
@@ -106,6 +139,9 @@ def test_save_and_load(tmp_path_factory, tokens):
         json.dumps(["a"]),
         json.dumps({"tokens": ["a"]}),
         json.dumps({"specials": ["<unk>"], "tokens": ["a", "a"], "counts": [1, 1]}),
+        json.dumps({"specials": [], "tokens": ["a", 3], "counts": [1, 1]}),
+        json.dumps({"specials": [], "tokens": ["a", "b"], "counts": [1, "one"]}),
+        "\0",
     ],
 )
 def test_loading_something_else_is_an_error(tmp_path, content):

@@ -123,6 +123,8 @@ def _brief(value: Any) -> str:
     if isinstance(value, list | tuple) and _shape(value) is None:
         entries = [_brief(entry) for entry in value[:6]] + ["…"] * (len(value) > 6)
         return f"({', '.join(entries)})"
-    if isinstance(value, np.ndarray | float | list | tuple):
+    if isinstance(value, float | np.floating) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return f"{value:.6g}" if np.asarray(value).dtype.kind == "f" else str(value)  # 4, where an array has 4.
+    if isinstance(value, np.ndarray | list | tuple):
         return np.array2string(np.asarray(value), precision=6, threshold=12)
     return str(value)
