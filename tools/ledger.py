@@ -8,6 +8,7 @@ packages, so that a second call is quick and an interrupted one goes on where it
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import html
 import json
@@ -42,7 +43,7 @@ A row reads so. **Claim** links to the cell that checks it. **Bound** is what th
 seed, one number. **Margin** is the distance from the mean to the nearer bound, in standard deviations: below 3
 (set in **bold**) another seed may well break the claim; "—" stands where the seeds do not differ, so that
 there is no spread to count in. With {count} seeds, a standard deviation is itself a rough estimate. Claims marked †
-need corpora that `make data` fetches.
+need corpora or a model that `make data` and `make models` fetch.
 
 The book makes {total} claims in {chapters} chapters: {exact} exact (an equality, without a tolerance) and
 {measured} measured.
@@ -50,14 +51,38 @@ The book makes {total} claims in {chapters} chapters: {exact} exact (an equality
 
 
 def key(notebook: NotebookNode, seed: int) -> str:
-    """A name for a run: it changes with the chapter's code, the library, the pinned packages or the seed."""
+    """A name for a run: it changes with the chapter's code, what it imports, the pinned packages or the seed."""
     digest = hashlib.sha256(f"seed {seed}\n".encode())
     for cell in nb.code_cells(notebook):
         digest.update(f"{nb.tags(cell)}\n{cell.source}\n".encode())
-    for path in [*sorted((nb.ROOT / "src").rglob("*.py")), nb.ROOT / "constraints.txt"]:
+    code = "\n".join(cell.source for cell in nb.code_cells(notebook))
+    for path in [*imported(code), nb.ROOT / "constraints.txt", *sorted((nb.ROOT / "book" / "data").glob("*.jsonl"))]:
         if path.exists():
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def imported(code: str) -> list[Path]:
+    """The library's files that this code imports, directly or not, and the ``__init__`` of their packages."""
+    source, found, waiting = nb.ROOT / "src", set(), [code]
+    while waiting:
+        for node in ast.walk(ast.parse(waiting.pop())):
+            for name in _names(node):
+                file = source.joinpath(*name.split("."))
+                files = {p / "__init__.py" for p in (file, *file.parents) if p.is_relative_to(source / "llmbook")}
+                new = {f for f in files | {file.with_suffix(".py")} if f.is_file()} - found
+                found |= new
+                waiting += [f.read_text(encoding="utf-8") for f in new]
+    return sorted(found)
+
+
+def _names(node: ast.AST) -> list[str]:
+    """The modules that an import statement may mean: ``from a import b`` is a or a.b."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
 
 
 def run_cached(path: Path, seed: int) -> ch.Result:
@@ -65,7 +90,7 @@ def run_cached(path: Path, seed: int) -> ch.Result:
     stored = CACHE / f"{path.stem}-{seed}-{key(nb.read(path), seed)}.json"
     if stored.exists():
         return ch.Result(**json.loads(stored.read_text(encoding="utf-8")))
-    result = ch.rerun_one(path, {"seed": seed}, with_corpora=True)
+    result = ch.rerun_one(path, {"seed": seed})
     if not result.error:
         stored.parent.mkdir(parents=True, exist_ok=True)
         write_whole(stored, json.dumps(vars(result)))
@@ -79,7 +104,7 @@ def entry(cell: NotebookNode, record: dict[str, Any], values: list[Any]) -> dict
     return {
         "text": record["text"],
         "cell": cell.id,
-        "reality_check": "reality-check" in nb.tags(cell),
+        "optional": bool(set(nb.OPTIONAL) & set(nb.tags(cell))),
         **bounds,
         "values": values,
     }
@@ -162,7 +187,7 @@ def escaped(text: str) -> str:
 def row(chapter: str, claim: dict[str, Any]) -> str:
     """One line of a chapter's table."""
     link = f'<a href="../notebooks/{chapter}.html#cell-{claim["cell"]}">{escaped(claim["text"])}</a>'
-    mark = " †" if claim["reality_check"] else ""
+    mark = " †" if claim["optional"] else ""
     cells = link + mark, escaped(claim["bound"]), show_measured(claim["values"]), show_margin(claim)
     return "| " + " | ".join(cells) + " |"
 
@@ -208,8 +233,8 @@ def out_of_step(data: dict[str, Any], paths: list[Path]) -> list[str]:
 
 def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    if not ch.corpora_are_here():
-        print("The ledger covers the reality checks too, and their corpora are not here: run `make data`.")
+    if without := ch.absent():
+        print(f"The ledger covers {' and '.join(without)} cells too, and what they need is not here: see `make help`.")
         return 1
     ch.warm_up()
     paths = nb.find_chapters()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from llmbook.files import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = ROOT / "notebooks"
+
+OPTIONAL = ("reality-check", "real-model")  # tags of cells that need what a reader may not have
+FOLDED = ("hide-input", "hide-cell")  # tags of cells whose code the page folds
+Skipped = dict[str, tuple[int, int]]  # tag: (cells, claims) left out
 
 KEPT_CELL_METADATA = ("tags", "mystnb", "executed_source")
 KEPT_OUTPUT_METADATA = ("claim",)
@@ -94,12 +98,16 @@ def claims(notebook: NotebookNode) -> Iterator[tuple[NotebookNode, dict[str, Any
                 yield cell, output.metadata.claim
 
 
-def drop_reality_checks(notebook: NotebookNode) -> tuple[int, int]:
-    """Take out the cells tagged ``reality-check``; how many cells and how many claims that were."""
-    dropped = [cell for cell in notebook.cells if "reality-check" in tags(cell)]
-    lost = sum(any(cell is d for d in dropped) for cell, _ in claims(notebook))
-    notebook.cells = [cell for cell in notebook.cells if "reality-check" not in tags(cell)]
-    return len(dropped), lost
+def drop_tagged(notebook: NotebookNode, unwanted: Sequence[str]) -> Skipped:
+    """Take out the cells with one of these tags; for each tag, how many cells and how many claims that were."""
+    skipped = {}
+    for tag in unwanted:
+        dropped = [cell for cell in notebook.cells if tag in tags(cell)]
+        lost = sum(any(cell is d for d in dropped) for cell, _ in claims(notebook))
+        notebook.cells = [cell for cell in notebook.cells if tag not in tags(cell)]
+        if dropped:
+            skipped[tag] = (len(dropped), lost)
+    return skipped
 
 
 def canonical(notebook: NotebookNode) -> NotebookNode:
@@ -114,7 +122,8 @@ def canonical(notebook: NotebookNode) -> NotebookNode:
     solutions = solution_cells(notebook)
     for index, cell in enumerate(notebook.cells):
         cell.metadata = nbformat.from_dict({k: cell.metadata[k] for k in KEPT_CELL_METADATA if cell.metadata.get(k)})
-        if index in solutions:  # the page folds solutions by itself, JupyterLab only where it is told to
+        # The page folds these by itself, JupyterLab only where it is told to.
+        if index in solutions or (cell.cell_type == "code" and set(tags(cell)) & set(FOLDED)):
             cell.metadata["jupyter"] = {"source_hidden": True}
         name = source_hash(cell)[:8]
         seen[name] = seen.get(name, 0) + 1

@@ -14,7 +14,7 @@ from little import little
 def claim(values: list, **bounds) -> dict:
     """A claim as claims.json holds it."""
     defaults = dict.fromkeys(("at_least", "at_most", "equals", "tol"))
-    other = {"text": "The sum is large", "bound": "≥ 2", "cell": "abc", "reality_check": False}
+    other = {"text": "The sum is large", "bound": "≥ 2", "cell": "abc", "optional": False}
     return defaults | other | bounds | {"values": values}
 
 
@@ -44,7 +44,7 @@ def test_row(entry, measured, margin):
 
 
 def test_page_links_and_escapes():
-    entry = claim([1.0, 2.0, 3.0], at_least=0, text="P(a|b) < $x_1$", reality_check=True)
+    entry = claim([1.0, 2.0, 3.0], at_least=0, text="P(a|b) < $x_1$", optional=True)
     data = {"seeds": [0, 1, 2], "chapters": [{"chapter": "90_little", "title": "Little", "claims": [entry]}]}
     text = ledger.page(data)
     assert r'<a href="../notebooks/90_little.html#cell-abc">P(a\|b) &lt; \$x\_1\$</a> †' in text
@@ -69,7 +69,7 @@ def test_runs_are_kept_and_taken_from_the_cache(tmp_path, monkeypatch):
     nb.write(little(), path)
     calls = []
 
-    def run(path, given, with_corpora):
+    def run(path, given):
         calls.append(given["seed"])
         return chapters.Result(path.stem, claims=[{"text": "t", "value": 1}])
 

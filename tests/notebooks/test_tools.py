@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import chapters
+import kernel_transport
 import nbformat
 import notebook as nb
 import pytest
@@ -112,20 +114,53 @@ def test_chapter_runs_in_a_folder_of_its_own_with_the_seed_it_is_given(tmp_path)
 def test_rerun_reports_a_claim_that_does_not_hold_at_the_other_seed(tmp_path):
     path = chapter(tmp_path, new_code_cell(CLAIM.format(bound=1)))
     assert chapters.run_one(path, {}, path).error == ""
-    assert "✗ The seed is small: ≈1.5" in chapters.rerun_one(path, {"seed": 1}, True).error
+    assert "✗ The seed is small: ≈1.5" in chapters.rerun_one(path, {"seed": 1}).error
 
 
 def test_rerun_reports_a_claim_that_is_made_at_one_seed_only(tmp_path):
     path = chapter(tmp_path, new_code_cell("if seed:\n    " + CLAIM.format(bound=9).replace("\n", "\n    ")))
     assert chapters.run_one(path, {}, path).error == ""
-    assert "only one of the two runs: ['The seed is small']" in chapters.rerun_one(path, {"seed": 1}, True).error
+    assert "only one of the two runs: ['The seed is small']" in chapters.rerun_one(path, {"seed": 1}).error
 
 
-def test_reality_checks_are_left_out_and_counted(tmp_path):
-    path = chapter(tmp_path, new_code_cell(CLAIM.format(bound=2), metadata=tagged("reality-check")))
+def test_cells_that_need_what_is_absent_are_left_out_and_counted(tmp_path, capsys):
+    cells = [new_code_cell(CLAIM.format(bound=2), metadata=tagged(tag)) for tag in nb.OPTIONAL]
+    cells[1].source = cells[1].source.replace("The seed", "The seed of the model")
+    path = chapter(tmp_path, *cells)
     assert chapters.run_one(path, {}, path).error == ""
-    result = chapters.rerun_one(path, {"seed": 9}, with_corpora=False)  # at seed 9 the claim would fail
-    assert (result.error, result.skipped_cells, result.skipped_claims) == ("", 1, 1)
+    result = chapters.rerun_one(path, {"seed": 9}, nb.OPTIONAL)  # at seed 9 the claims would fail
+    assert (result.error, result.skipped) == ("", {"reality-check": (1, 1), "real-model": (1, 1)})
+    chapters.report(result)
+    said = capsys.readouterr().out
+    assert "skipped 1 reality-check cells with 1 claims (no NLTK corpora here: make data)" in said
+    assert "skipped 1 real-model cells with 1 claims (no model here: make models)" in said
+
+
+DRAWS = {
+    "fresh = torch.randn(3)": "DefaultGenerator: torch.randn draws",
+    "dropped = nn.Dropout()(torch.ones(3))": "DefaultGenerator: dropout draws",
+    "layers = nn.LSTM(1, 1, 2, dropout=0.5)\nlayers(torch.ones(2, 1))": "DefaultGenerator: this cell draws",
+    "print(nn.Linear(2, 2).bias)": "nan, nan",
+    "print(torch.randn(2, generator=torch.Generator().manual_seed(0)))": "1.5410, -0.2934",
+    "with torch.random.fork_rng():\n    torch.manual_seed(0)\n    print(torch.randn(2))": "1.5410, -0.2934",
+}
+
+
+def test_a_draw_that_no_seed_governs_fails_or_gives_nan(tmp_path):
+    cells = [new_code_cell(source, metadata=tagged("raises-exception")) for source in DRAWS]
+    path = chapter(tmp_path, new_code_cell("import torch\nfrom torch import nn"), *cells)
+    assert chapters.run_one(path, {}, path).error == ""
+    for cell, said in zip(nb.code_cells(nb.read(path))[2:], DRAWS.values(), strict=True):
+        shown = "".join(o.get("text", "") + "".join(o.get("traceback", [])) for o in cell.outputs)
+        assert said in shown, cell.source
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no socket files here")
+def test_each_kernel_has_socket_files_of_its_own(tmp_path):
+    first, second = (kernel_transport.sockets(str(tmp_path)) for _ in range(2))
+    assert first["transport"] == second["transport"] == "ipc"
+    assert first["ip"] != second["ip"]
+    assert all(Path(s["ip"]).parent.is_dir() and str(tmp_path) in s["ip"] for s in (first, second))
 
 
 def test_two_chapters_by_the_command_line(tmp_path):
