@@ -1,6 +1,9 @@
 """Word2Vec against autograd, against gensim, and against bad input."""
 
 import math
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import gensim.models
@@ -11,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import logsigmoid
 
-from llmbook import corpora, word2vec
+from llmbook import corpora
 from llmbook.word2vec import (
     KeyedVectors,
     Word2Vec,
-    _draw,
     alias_table,
     huffman_tree,
     keep_probability,
@@ -23,6 +25,7 @@ from llmbook.word2vec import (
     noise_distribution,
     train_chunk,
 )
+from llmbook.word2vec.kernel import _draw
 
 counts_of_words = st.lists(st.integers(1, 1000), min_size=1, max_size=60)
 ALPHA = 2e-4  # so small that steps taken one after the other equal one step on the sum, to a per cent
@@ -35,14 +38,14 @@ SENTENCE, WINDOW, V, D = [0, 1, 2, 3, 4], 2, 7, 6
 def test_logistic_step_is_autograds_gradient():
     rng = np.random.default_rng(0)
     h, out = rng.normal(size=D).astype(np.float32), rng.normal(size=(V, D)).astype(np.float32)
-    rows, labels = np.array([4, 0, 2], np.int32), np.array([1, 0, 1], np.float32)
-    weights = np.array([1, 2.5, 0.5], np.float32)
+    rows, labels = np.array([4, 0, 2, 0], np.int32), np.array([1, 0, 1, 0], np.float32)  # row 0 twice
+    weights = np.array([1, 2.5, 0.5, 1], np.float32)
     H, U = (torch.tensor(x, requires_grad=True) for x in (h, out))
     signs = torch.tensor(2 * labels - 1)
     (-(torch.tensor(weights) * logsigmoid(signs * (U[rows] @ H))).sum()).backward()
     grad_h, before = np.zeros(D, np.float32), out.copy()
-    logistic_step(h, grad_h, out, rows, labels, weights, 3, np.float32(0.1), np.empty(3, np.float32))
-    np.testing.assert_allclose(grad_h, -0.1 * H.grad, atol=1e-5)  # rows have moved a little: none occurs twice
+    logistic_step(h, grad_h, out, rows, labels, weights, 4, np.float32(0.1), np.empty(4, np.float32))
+    np.testing.assert_allclose(grad_h, -0.1 * H.grad, atol=1e-6)
     np.testing.assert_allclose(out - before, -0.1 * U.grad, atol=1e-6)
 
 
@@ -175,7 +178,7 @@ def test_epochs_share_the_fall_of_the_rate_and_noise_follows_the_exponent(monkey
         rates.append(args[9])
         noises.append(args[7])
 
-    monkeypatch.setattr(word2vec, "train_chunk", spy)
+    monkeypatch.setattr("llmbook.word2vec.model.train_chunk", spy)
     model = Word2Vec([["a"] * 8, ["b"]], min_count=1, alpha=0.3, min_alpha=0.1, epochs=2, ns_exponent=1 / 3)
     np.testing.assert_allclose(rates, [(0.3, 0.2), (0.2, 0.1)])
     expected = alias_table(noise_distribution(model.counts, 1 / 3))  # 8 to 1 becomes 2 to 1
@@ -348,9 +351,18 @@ PAIR = [["a", "b"]]
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"workers": 0}, "workers must be at least 1, got 0"),
         ({"negative": 0}, "negative must be at least 1, or 0 with hs=1"),
-        ({"negative": -1, "hs": 1}, "negative must be at least 1"),
-        ({"sample": -1}, "sample must be at least 0, got -1"),
-        ({"sample": math.nan}, "sample must be at least 0, got nan"),
+        ({"negative": -1, "hs": 1}, "negative must be at least 0, got -1"),
+        ({"sample": -1}, "sample must be at least 0 and finite, got -1"),
+        ({"sample": math.nan}, "sample must be at least 0 and finite, got nan"),
+        ({"sample": math.inf}, "sample must be at least 0 and finite, got inf"),
+        ({"ns_exponent": math.nan}, "ns_exponent must be finite, got nan"),
+        ({"ns_exponent": -math.inf}, "ns_exponent must be finite, got -inf"),
+        ({"min_alpha": math.nan}, "alpha must be finite"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"sg": 2}, "sg must be 0 or 1, got 2"),
+        ({"hs": 0.5}, "hs must be 0 or 1, got 0.5"),
+        ({"cbow_mean": "yes"}, "cbow_mean must be 0 or 1, got 'yes'"),
+        ({"shrink_windows": None}, "shrink_windows must be 0 or 1, got None"),
         ({"alpha": math.nan}, "alpha must be finite"),
         ({"alpha": 1e-5}, "alpha must be finite and at least min_alpha"),
         ({"min_count": 3}, "min_count must leave some words, got 3; the most frequent occurs 1 times"),
@@ -359,6 +371,55 @@ PAIR = [["a", "b"]]
 def test_bad_arguments_are_named(kwargs, message):
     with pytest.raises(ValueError, match=message):
         Word2Vec(PAIR, **{"min_count": 1, **kwargs})
+
+
+@pytest.mark.parametrize("name", ["window", "vector_size", "min_count", "epochs", "workers", "negative", "seed"])
+@pytest.mark.parametrize("value", [2.5, "2", None, math.nan])
+def test_whole_numbers_are_asked_for_by_name(name, value):
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, got {value!r}"):
+        Word2Vec(PAIR, **{"min_count": 1, name: value})
+    assert len(Word2Vec(PAIR, **{"min_count": 1, name: np.int64(1)}).wv) == 2
+
+
+@pytest.mark.parametrize("counts", [[], [3, 0], [3, -1], [3, math.nan], [math.inf]])
+def test_counts_are_positive_numbers(counts):
+    for function in (huffman_tree, noise_distribution, lambda c: keep_probability(c, 1e-3)):
+        with pytest.raises(ValueError, match="counts must be a non-empty"):
+            function(counts)
+
+
+@pytest.mark.parametrize("probabilities", [[0.5, math.nan], [0.5, 0.4], [1.5, -0.5], []])
+def test_an_alias_table_needs_a_distribution(probabilities):
+    with pytest.raises(ValueError, match="probabilities must be"):
+        alias_table(probabilities)
+
+
+def test_noise_of_any_finite_exponent_is_a_distribution():
+    np.testing.assert_allclose(noise_distribution([9, 1], 400), [1, 0], atol=1e-12)  # 9 ** 400 is no float
+    np.testing.assert_allclose(noise_distribution([9, 1], -1), [0.1, 0.9])
+    np.testing.assert_allclose(noise_distribution([9, 1], 0), [0.5, 0.5])
+    with pytest.raises(ValueError, match="exponent must be finite, got nan"):
+        noise_distribution([9, 1], math.nan)
+
+
+NO_PLACE = """
+from numba.core import caching
+caching.CacheImpl._locator_classes = []  # as where the package and the home are both read-only
+import numpy as np
+from llmbook.word2vec import logistic_step
+h, grad, score, ones = (np.ones(1, np.float32) for _ in range(4))
+row = np.zeros((1, 1), np.float32)
+logistic_step(h, grad, row, np.zeros(1, np.int32), ones, ones, 1, np.float32(1), score)
+print(row[0, 0])
+"""
+
+
+def test_it_compiles_where_nothing_can_be_kept():
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-c", NO_PLACE], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "0.5", done.stderr
 
 
 @pytest.mark.parametrize("sentences", ["a b c", ["a b c", "d e"]])
@@ -448,3 +509,133 @@ def test_zero_vectors_give_no_nan():
     wv = KeyedVectors(["a", "b"], np.zeros((2, 3), np.float32))
     assert wv.similarity("a", "b") == 0
     assert wv.most_similar("a") == [("b", 0.0)]
+
+
+@pytest.mark.parametrize("scale", [1e-43, 1e-30, 1e30])
+def test_a_cosine_does_not_depend_on_the_length(twins, scale):
+    """The squares of such vectors are 0 or infinite in single precision."""
+    words, vectors = twins[0].index_to_key, np.array([[3, 4, 0], [4, 3, 0]] * 4, np.float32)
+    wv, small = KeyedVectors(words, vectors), KeyedVectors(words, vectors * np.float32(scale))
+    rough = 0.1 if scale < 1e-38 else 1e-6  # denormal numbers have few digits
+    np.testing.assert_allclose(np.linalg.norm(small.get_normed_vectors(), axis=1), 1, rtol=1e-6)
+    assert small.similarity("king", "queen") == pytest.approx(0.96, rel=rough)
+    assert small.most_similar("king", topn=4)[3][1] == pytest.approx(wv.most_similar("king", topn=4)[3][1], rel=rough)
+    wide = KeyedVectors(words, vectors.astype(np.float64) * scale**5)
+    assert wide.similarity("king", "queen") == pytest.approx(0.96)
+
+
+def test_a_vector_may_stand_for_a_word_as_in_gensim(twins):
+    vector = np.random.default_rng(5).normal(size=5).astype(np.float32)
+    for query in ({"positive": [vector]}, {"positive": ["king", vector], "negative": ["man"]}, {"negative": [vector]}):
+        ours, theirs = (wv.most_similar(**query, topn=4) for wv in twins)
+        assert [w for w, _ in ours] == [w for w, _ in theirs]
+        np.testing.assert_allclose([x for _, x in ours], [x for _, x in theirs], atol=1e-6)
+    assert twins[0].most_similar(vector) == twins[0].most_similar([vector])
+
+
+def test_look_ups_name_what_is_neither_word_nor_vector(twins):
+    wv = twins[0]
+    for ask in (lambda x: wv.most_similar([x]), lambda x: wv.similarity("king", x), lambda x: wv[x]):
+        for wrong in (3, None, ["king"]):
+            with pytest.raises(TypeError, match=f"got {type(wrong).__name__}"):
+                ask(wrong)
+    with pytest.raises(TypeError, match="key must be a word, got ndarray"):
+        wv.similarity("king", np.zeros(5))
+    with pytest.raises(ValueError, match=r"5 finite numbers, got shape \(4,\)"):
+        wv.most_similar([np.zeros(4)])
+    with pytest.raises(ValueError, match="5 finite numbers"):
+        wv.most_similar([np.full(5, math.nan)])
+    with pytest.raises(TypeError, match="topn must be a whole number, got 2"):
+        wv.most_similar("king", topn=2.5)
+
+
+def test_vectors_that_cannot_be_looked_up_are_refused():
+    with pytest.raises(ValueError, match="keys must all differ, got 'a' twice"):
+        KeyedVectors(["a", "b", "a"], np.zeros((3, 2)))
+    for vectors in (np.zeros(3), np.zeros((3, 2), int), np.zeros((0, 2))):
+        with pytest.raises(ValueError, match="vectors must be a"):
+            KeyedVectors(["a", "b", "c"], vectors)
+
+
+def test_of_two_spellings_the_most_frequent_counts():
+    """Words stand by falling count, so the first spelling is the most frequent one."""
+    vectors = np.array([[1, 0], [0, 1], [1, 0.2], [0.9, 0.5]], np.float32)
+    wv = KeyedVectors(["King", "king", "queen", "man"], vectors)
+    alone = KeyedVectors(["king", "queen", "man"], vectors[[0, 2, 3]])
+    pairs = [("KING", "queen", 1.0), ("king", "man", 2.0), ("man", "queen", 3.0)]
+    assert wv.evaluate_word_pairs(pairs)[0] == alone.evaluate_word_pairs(pairs)[0]
+    more = np.array([[0, 1, 0], [-1, -1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 1], [-1, -1, 1]], np.float32)
+    wv = KeyedVectors(["King", "king", "man", "woman", "queen", "other"], more)
+    assert wv.evaluate_word_analogies({"s": [("man", "woman", "KING", "queen")]})[0] == 1
+
+
+def test_files_of_pairs_may_have_blank_lines_and_a_header(twins, tmp_path):
+    rows = "king\tqueen\t8.5\n\n   \nman\twoman\t7\n# so far\nparis\trome\t3\n"
+    wanted = twins[0].evaluate_word_pairs([("king", "queen", 8.5), ("man", "woman", 7), ("paris", "rome", 3)])
+    file = tmp_path / "pairs.tsv"
+    for text in (rows, "Word 1\tWord 2\tHuman (mean)\n" + rows, "\ufeff" + rows, rows.replace("\n", "\r\n")):
+        file.write_text(text, encoding="utf-8")
+        ours, theirs = (wv.evaluate_word_pairs(str(file)) for wv in twins)
+        assert ours[0] == wanted[0]
+        if "\ufeff" not in text:  # gensim takes the mark for a part of the first word
+            np.testing.assert_allclose(ours[1].statistic, theirs[1].statistic)
+            assert ours[2] == pytest.approx(theirs[2])
+    file.write_text("king\tqueen\t8.5\nman woman 7\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2 of .* got 'man woman 7'"):
+        twins[0].evaluate_word_pairs(file)
+
+
+@pytest.mark.parametrize(
+    "pair", [("king", "queen"), ("king", "queen", math.nan), ("king", "queen", "x"), (1, "a", 2), "ab3"]
+)
+def test_pairs_are_triples(twins, pair):
+    with pytest.raises(ValueError, match="pairs must be triples"):
+        twins[0].evaluate_word_pairs([("man", "woman", 7.0), ("rome", "paris", 2.0), pair])
+
+
+def test_analogies_may_be_a_file_as_in_gensim(tmp_path):
+    words = ["man", "king", "woman", "queen"]
+    vectors = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 1, 1]], np.float32)
+    file = tmp_path / "questions.txt"
+    file.write_text(": royal\nMan King Woman Queen\n\n: none\nman x y z\n", encoding="utf-8")
+    theirs = gensim.models.KeyedVectors(3)
+    theirs.add_vectors(words, vectors)
+    ours = KeyedVectors(words, vectors).evaluate_word_analogies(file)
+    assert ours == (theirs.evaluate_word_analogies(str(file))[0], {"royal": (1, 1), "none": (0, 0)})
+    file.write_text("man king woman queen\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 1 of .* below a line ': section'"):
+        KeyedVectors(words, vectors).evaluate_word_analogies(file)
+
+
+def test_bad_analogies_are_named(twins):
+    wv = twins[0]
+    with pytest.raises(ValueError, match="no question with all four words"):
+        wv.evaluate_word_analogies({})
+    with pytest.raises(TypeError, match="must map sections to questions, or be a file, got list"):
+        wv.evaluate_word_analogies([("man", "king", "woman", "queen")])
+    with pytest.raises(ValueError, match="must be four words, got"):
+        wv.evaluate_word_analogies({"s": [("man", "king", "woman")]})
+    with pytest.raises(ValueError, match="must be four words, got 'abcd'"):
+        wv.evaluate_word_analogies({"s": ["abcd"]})
+
+
+# --- as good as gensim ---------------------------------------------------------------------------------------
+
+METHODS = {
+    "skip-gram, negative sampling": {"sg": 1, "epochs": 3, "alpha": 0.06},
+    "CBOW, negative sampling": {"sg": 0, "epochs": 4, "alpha": 0.08},
+    "skip-gram, tree": {"sg": 1, "hs": 1, "negative": 0, "epochs": 2, "alpha": 0.05},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_agrees_with_people_as_well_as_gensim_does(method):
+    """One training each; at several seeds ours was 0.02 behind to 0.05 ahead, the spread of a seed 0.02."""
+    sentences = corpora.sentences(corpora.wikipedia())
+    options = {"vector_size": 50, "window": 5, "min_count": 5, "workers": 1, "seed": 1, **METHODS[method]}
+    for pairs, ahead in ((corpora.wordsim353(), 0.12), (corpora.simlex999(), 0.08)):
+        ours, theirs = (
+            KeyedVectors(wv.index_to_key, wv.vectors).evaluate_word_pairs(pairs)[1].statistic
+            for wv in (library(sentences, **options).wv for library in (Word2Vec, gensim.models.Word2Vec))
+        )
+        assert -0.08 <= ours - theirs <= ahead
