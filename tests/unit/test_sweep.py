@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+import llmbook
 from llmbook.experiments import sweep
-from llmbook.experiments.sweep import Recipe
+from llmbook.experiments.sweep import Group, Recipe, recipes, rows
+from llmbook.optimizers import Combined, ScaledAdamW
 from llmbook.training import padded_batches
 from llmbook.transformer import forward_flops, parameter_count
 
 TINY = Recipe(steps=3, batch_size=2, n_embd=8, n_inner=8, n_head=2, held_out=4)
 SETTINGS = {"plain": TINY, "dropout": replace(TINY, dropout=0.5)}
+
+
+def group(seeds=(0,), settings=SETTINGS):
+    return {"all": Group(settings, tuple(seeds))}
 
 
 @pytest.fixture
@@ -30,7 +40,7 @@ def test_a_row_says_what_was_done():
     row = sweep.run("plain", TINY, seed=0)
     assert json.loads(json.dumps(row)) == row
     assert row["parameters"] == parameter_count(TINY.config)
-    lengths = [len(story.tokens) for story in sweep._stories(6, 0)]
+    lengths = [len(story.tokens) for story in sweep.stories(6, 0)]
     assert row["tokens"] == sum(lengths)
     assert row["flops"] == 3 * sum(forward_flops(TINY.config, length) for length in lengths)
     assert row["excess"] > 0
@@ -67,7 +77,7 @@ def test_the_average_is_the_one_by_hand():
 
 
 def test_the_second_task_counts_what_is_left():
-    rows = sweep.rows_of(sweep._stories(2, 0))
+    rows = sweep.rows_of(sweep.stories(2, 0))
     batch = padded_batches(rows, replace(TINY, batch_size=2).arguments(0))(0)
     left = sweep.tokens_left(batch["labels"])
     for labels, counts in zip(batch["labels"], left, strict=True):
@@ -76,7 +86,7 @@ def test_the_second_task_counts_what_is_left():
 
 
 def test_the_unit_of_the_second_loss_leaves_the_weighted_sum_of_its_best_variances_alone():
-    rows = sweep.rows_of(sweep._stories(2, 0))
+    rows = sweep.rows_of(sweep.stories(2, 0))
     batch = padded_batches(rows, TINY.arguments(0))(0)
     values = []
     for unit in (1.0, 100.0):
@@ -90,9 +100,61 @@ def test_the_unit_of_the_second_loss_leaves_the_weighted_sum_of_its_best_varianc
     assert values[0] == pytest.approx(values[1], rel=1e-5)
 
 
+def test_muon_is_for_the_blocks_matrices_and_costs_what_it_costs():
+    model = sweep.build(TINY, 0)
+    assert isinstance(sweep.optimizer_for(model, replace(TINY, optimizer="muon")), Combined)
+    plain, muon = (sweep.run("x", recipe, 0) for recipe in (TINY, replace(TINY, optimizer="muon")))
+    assert muon["excess"] != plain["excess"]
+    # five steps of X Xᵀ, G G and G X: the smaller side is 8, the larger 24, 8, 8 and 8, in two layers, for 3 steps
+    once = sum(2 * 8 * 8 * m + 2 * 8**3 + 2 * 8 * 8 * m for m in (24, 8, 8, 8))
+    assert muon["flops"] - plain["flops"] == 3 * 2 * 5 * once
+
+
+def test_at_the_reference_width_both_parametrisations_are_one():
+    untied = replace(TINY, n_embd=recipes.WIDTH, tie_word_embeddings=False)
+    plain, scaled = (sweep.run("x", r, 0)["excess"] for r in (untied, replace(untied, scaled_by_width=True)))
+    assert plain == pytest.approx(scaled, abs=1e-5)
+
+
+def test_width_scales_the_head_and_the_rates_inside():
+    wide = replace(TINY, n_embd=4 * recipes.WIDTH, tie_word_embeddings=False)
+    plain, scaled = sweep.build(wide, 0), sweep.build(replace(wide, scaled_by_width=True), 0)
+    torch.testing.assert_close(scaled.lm_head.weight, plain.lm_head.weight / 2)
+    torch.testing.assert_close(scaled.wte.weight, plain.wte.weight * 2)
+    torch.testing.assert_close(scaled.h[0].mlp.c_fc.weight, plain.h[0].mlp.c_fc.weight)
+    optimizer = sweep.optimizer_for(scaled, replace(wide, scaled_by_width=True))
+    assert isinstance(optimizer, ScaledAdamW)
+    share = {p: group.get("lr_scale", 1.0) for group in optimizer.param_groups for p in group["params"]}
+    assert len(share) == len(list(scaled.parameters()))
+    assert share[scaled.lm_head.weight] == share[scaled.h[1].attn.c_attn.weight] == 0.25
+    assert share[scaled.wte.weight] == share[scaled.h[1].attn.c_attn.bias] == 1.0
+
+
+def test_a_run_that_stops_early_keeps_its_best_weights():
+    seen = []
+    recipe = replace(TINY, steps=60, stories=2, learning_rate=0.05, stop_early=10)
+
+    def look(step, model):
+        if (step + 1) % 10 == 0:
+            seen.append(sweep.excess(model, 100, sweep.KEPT_ASIDE_SEED).mean)
+
+    model, history = sweep.train(recipe, 0, look)
+    assert sweep.excess(model, 100, sweep.KEPT_ASIDE_SEED).mean == min(seen) < seen[-1]
+    assert len(history.steps) == 60
+    measured, aside = (
+        {story.text for story in sweep.held_out(20, n)[0]} for n in (sweep.HELD_OUT_SEED, sweep.KEPT_ASIDE_SEED)
+    )
+    assert not measured & aside
+
+
 @pytest.mark.parametrize(
-    "changes", [{"second_task": "third"}, {"warmup": 1.0}, {"ema_decay": -0.1}, {"held_out": 1}, {"second_unit": 0.0}]
-)
+    "changes",
+    [
+        {"second_task": "third"}, {"warmup": 1.0}, {"ema_decay": -0.1}, {"held_out": 1}, {"second_unit": 0.0},
+        {"optimizer": "sgd"}, {"adam_beta2": 1.0}, {"stop_early": -1}, {"stories": -1},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_bad_recipes_name_the_field(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         replace(TINY, **changes)
@@ -105,37 +167,141 @@ def test_the_grid_is_at_equal_tokens_but_for_the_layer_that_computes_less():
         assert same or name == "one layer, equal compute"
 
 
+def test_the_half_life_of_beta_2_is_kept_in_stories():
+    half = {name: math.log(0.5) / math.log(r.adam_beta2) * r.batch_size for name, r in sweep.grid().items()}
+    for name in ("batch 2, β₂ kept", "batch 64, β₂ kept"):
+        assert half[name] == pytest.approx(half["baseline"])
+        same = replace(sweep.grid()[name], adam_beta2=0.98)
+        assert same == sweep.grid()[name.split(",")[0]]
+
+
+# What the key covers
+
+
+def test_the_key_covers_all_that_a_run_executes():
+    """A function of ours that a run enters is in the key, or is named here as one that moves no number."""
+    recipe_variants = (
+        {}, {"optimizer": "muon"}, {"scaled_by_width": True, "tie_word_embeddings": False}, {"stop_early": 1},
+        {"ema_decay": 0.5}, {"second_task": "uncertainty"}, {"share_layers": True}, {"dropout": 0.1},
+    )  # fmt: skip
+    root, seen = str(Path(llmbook.__file__).parent), {}
+
+    def note(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            code = frame.f_code
+            seen[code.co_filename, code.co_firstlineno] = code.co_qualname
+
+    rows.code_key()  # its own work is not a run's
+    sys.setprofile(note)
+    try:
+        for changes in recipe_variants:
+            runs_row(replace(TINY, **changes))
+    finally:
+        sys.setprofile(None)
+    covered = set()
+    for part in rows.PARTS:
+        lines, start = inspect.getsourcelines(inspect.unwrap(part))
+        file = inspect.getsourcefile(inspect.unwrap(part))
+        covered |= {(file, number) for number in range(start, start + len(lines))}
+    neutral = (
+        "_progress_bar", "shows_progress", "_interrupts", "_Run.", "_Flag", "_ranks", "_sum_over_processes", "_due",
+        "_cuda_devices", "History", "TrainingArguments.", "Recipe.__", "Group", "run", "flops", "forward_flops",
+        "newton_schulz_flops", "stories", "world", "_check", "_logprobs", "Muon.__init__", "optimizer_for", "<lambda>",
+    )  # fmt: skip
+    left = {
+        name for place, name in seen.items()
+        if place not in covered and "toyworld" not in place[0] and "tokenization" not in place[0]
+        and not name.startswith(neutral) and not name.split(".")[-1].startswith(neutral)
+    }  # fmt: skip
+    assert not left
+
+
+def runs_row(recipe):
+    return sweep.run("x", recipe, 0)
+
+
+def test_the_key_sees_code_and_not_its_layout():
+    plain = "def f(x):\n    return x + 1\n"
+    same = 'def f(x):\n    """What f is."""\n    return (x  # a comment\n            + 1)\n'
+    assert rows.outline(plain) == rows.outline(same)
+    assert rows.outline(plain) != rows.outline(plain.replace("1", "2"))
+    assert rows.outline(plain) != rows.outline(plain.replace("x", "y"))
+    assert rows.outline("class A:\n    'Doc.'\n    b = 1") == rows.outline("class A:\n    b = 1")
+
+
+def test_the_key_is_the_same_in_every_version_of_python():
+    """By hand: what Python 3.11, 3.12 and 3.13 all gave for code whose ast.unparse and ast.dump differ."""
+    source = "def f(x: int, spec='g') -> str:\n    return f\"{x:{spec}}{x['a']!r}\" if x else ()\n"
+    assert hashlib.sha256(rows.outline(source).encode()).hexdigest()[:12] == "e9a1011505c0"
+
+
 # The file
 
 
 def test_a_sweep_is_resumed_where_it_was_interrupted(path, monkeypatch):
     calls = []
 
-    def run_once_then_interrupt(setting, recipe, seed, run=sweep.run):
+    def run_once_then_interrupt(setting, recipe, seed, run=rows.run):
         calls.append((setting, seed))
         if len(calls) == 2:
             raise KeyboardInterrupt
         return run(setting, recipe, seed)
 
-    monkeypatch.setattr(sweep, "run", run_once_then_interrupt)
+    monkeypatch.setattr(rows, "run", run_once_then_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        sweep.sweep(SETTINGS, [0], path)
+        sweep.sweep(group(), path)
     assert [row["setting"] for row in sweep.load(path)] == ["plain"]
     kept = path.read_text(encoding="utf-8")
-    assert len(sweep.sweep(SETTINGS, [0], path)) == 2
+    assert len(sweep.sweep(group(), path)) == 2
     assert calls == [("plain", 0), ("dropout", 0), ("dropout", 0)]
     assert path.read_text(encoding="utf-8").startswith(kept)
-    sweep.sweep(SETTINGS, [0], path)
+    sweep.sweep(group(), path)
     assert len(calls) == 3
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file is left
 
 
 def test_rows_of_other_recipes_and_other_code_do_not_count(path):
-    row = sweep.run("plain", TINY, 0)
-    assert sweep.missing(SETTINGS, [0], [row])[0] == [("dropout", 0)]
-    assert len(sweep.missing(SETTINGS, [0], [row | {"code": "older"}])[0]) == 2
-    assert len(sweep.missing({"plain": replace(TINY, dropout=0.1)}, [0], [row])[0]) == 1
-    assert sweep.missing(SETTINGS, [1], [row])[1] == []
+    row = rows.run("plain", TINY, 0)
+    assert sweep.missing(group(), [row])[0] == [("dropout", 0)]
+    assert len(sweep.missing(group(), [row | {"code": "older"}])[0]) == 2
+    assert len(sweep.missing(group(settings={"plain": replace(TINY, dropout=0.1)}), [row])[0]) == 1
+    assert sweep.missing(group(seeds=[1]), [row])[1] == []
+
+
+def test_a_row_from_before_a_field_was_added_has_its_default():
+    row = rows.run("plain", TINY, 0)
+    for name, here in (("stop_early", True), ("steps", False)):
+        older = row | {"recipe": {k: v for k, v in row["recipe"].items() if k != name}}
+        assert bool(sweep.missing(group(settings={"plain": TINY}), [older])[1]) == here
+    strange = row | {"recipe": row["recipe"] | {"no_such_field": 1}}
+    assert sweep.missing(group(settings={"plain": TINY}), [strange])[1] == []
+
+
+def stale_rows(path, losses):
+    made = [rows.run("plain", TINY, seed) | {"code": "older"} for seed in range(len(losses))]
+    for row, off in zip(made, losses, strict=True):
+        row["excess"] += off
+    rows.save(made, path)
+
+
+def test_rows_of_older_code_are_kept_where_a_seed_run_again_ends_near(path):
+    stale_rows(path, [1e-6, 0.0, 0.0])
+    settings = group(seeds=range(3), settings={"plain": TINY})
+    assert len(sweep.missing(settings, sweep.load(path))[0]) == 3
+    assert sweep.confirm(settings, path) == []
+    kept = sweep.load(path)
+    assert [row["confirmed"] for row in kept] == [{"code": sweep.code_key(), "seed": 0, "apart": -1e-6}] * 3
+    assert {row["code"] for row in kept} == {"older"}  # who made them stays written
+    assert sweep.missing(settings, kept)[0] == []
+
+
+def test_rows_that_end_elsewhere_are_not_kept(path):
+    stale_rows(path, [0.5, 0.0, 0.0])
+    before = path.read_text(encoding="utf-8")
+    settings = group(seeds=range(3), settings={"plain": TINY})
+    assert sweep.confirm(settings, path) == ["plain"]
+    assert path.read_text(encoding="utf-8") == before
+    assert len(sweep.missing(settings, sweep.load(path))[0]) == 3
 
 
 GOOD = {
@@ -167,25 +333,30 @@ def test_no_file_is_no_rows(path):
 
 
 def test_a_dry_run_lists_and_runs_nothing(path, capsys, monkeypatch):
-    monkeypatch.setattr(sweep, "run", None)
+    monkeypatch.setattr(rows, "run", None)
     sweep.main(["--path", str(path), "--dry-run"])
     said = capsys.readouterr().out
-    assert "0 of 320 rows" in said
+    wanted = sum(len(g.settings) * len(g.seeds) for g in sweep.groups().values())
+    assert f"0 of {wanted} rows" in said
     assert "baseline, seed 0" in said
     assert not path.exists()
+    sweep.main(["--path", str(path), "--dry-run", "--only", "Muon, rate", "--seeds", "1", "2"])
+    assert "0 of 4 rows" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_with_advice(path, capsys, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sweep, "run", interrupted)
+    monkeypatch.setattr(rows, "run", interrupted)
     with pytest.raises(SystemExit) as stopped:
         sweep.main(["--path", str(path)])
     assert stopped.value.code == 130
     assert "goes on from there" in capsys.readouterr().err
 
 
-def test_the_committed_rows_are_whole():
-    rows = sweep.load()
-    assert {(row["setting"], row["seed"]) for row in rows} == {(s, n) for s in sweep.grid() for n in sweep.SEEDS}
+def test_the_committed_rows_are_whole_and_of_this_code():
+    kept = sweep.load()
+    wanted = [key for g in sweep.groups().values() for name in g.settings for key in ((name, n) for n in g.seeds)]
+    assert [(row["setting"], row["seed"]) for row in kept] == wanted
+    assert sweep.missing(sweep.groups(), kept)[0] == []

@@ -1,0 +1,254 @@
+"""The sweep's rows: a file that can be stopped, resumed and confirmed, and the key of the code that made them."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import functools
+import hashlib
+import inspect
+import json
+import math
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from llmbook import attention, evaluation, optimizers, products, training, transformer
+from llmbook.experiments.sweep import recipes, runs
+from llmbook.experiments.sweep.recipes import SEEDS, Group, Recipe
+from llmbook.files import write_whole
+
+DATA = Path(__file__).resolve().parents[4] / "book" / "data" / "sweep.jsonl"
+Row = dict[str, Any]
+
+# What makes the numbers. A test traces a run and finds what is missing here.
+PARTS = (
+    transformer.GPTConfig, transformer.Attention, transformer.MLP, transformer.Block, transformer.GPT.__base__,
+    transformer.GPT, attention.rotary_embedding, attention.apply_rotary, attention._angles,
+    products.FastLinear, products._Linear, products._fits, products._onednn, products._keeps_float32,
+    optimizers.Muon, optimizers.orthogonalize, optimizers.adjusted_lr, optimizers.Combined, optimizers.ScaledAdamW,
+    optimizers.block_matrices, optimizers.muon_and_adamw,
+    training.learning_rate, training.padded_batches, training._order_by_length, training.configure_optimizer,
+    training.fit, training._train_step, training._backward, training._targets, training._step_seed,
+    training._autocast, training.row_logprobs,
+    evaluation.paired_excess, evaluation.mean_and_error,
+    Recipe.config.fget, Recipe.arguments, Recipe.seen.fget,
+    runs.TwoTasks, runs.tokens_left, runs.next_token_loss, runs.build, runs._start_by_width, runs.optimizer_for,
+    runs.Keeper, runs.train, runs._loss, runs.held_out, runs.excess, runs.second_error, runs.rows_of,
+)  # fmt: skip
+CONSTANTS = (
+    training.POOL,
+    transformer.IGNORE,
+    recipes.LONGEST,
+    recipes.WIDTH,
+    runs.HELD_OUT_SEED,
+    runs.KEPT_ASIDE_SEED,
+)
+FIELDS = {
+    "setting": str, "seed": int, "excess": float, "standard_error": float, "parameters": int,
+    "tokens": int, "flops": int, "recipe": dict, "code": str,
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1)
+def code_key() -> str:
+    """A name for what makes the numbers: the code of model, loop and measure, and the world's stories.
+
+    Comments, docstrings and layout don't count, nor does the version of Python.
+    """
+    digest = hashlib.sha256(repr(CONSTANTS).encode())
+    for part in PARTS:
+        digest.update(outline(textwrap.dedent(inspect.getsource(part))).encode())
+    for story in runs.stories(20, runs.HELD_OUT_SEED):
+        digest.update(f"{story.text} {story.logprobs.sum():.6f}".encode())
+    return digest.hexdigest()[:12]
+
+
+def outline(source: str) -> str:
+    """A text for what code does: its syntax tree, without docstrings and whatever is empty.
+
+    Python's own texts will not do: those of ``ast.dump`` and ``ast.unparse`` change from version to version.
+    """
+    return repr(_outline(ast.parse(source)))
+
+
+def _outline(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_outline(entry) for entry in node]
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty strings into some f-strings
+        fields["values"] = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
+    return type(node).__name__, [(name, _outline(v)) for name, v in fields.items() if v is not None and v != []]
+
+
+# ------------------------------------------------------------ the file
+
+
+def load(path: str | Path = DATA) -> list[Row]:
+    """The rows of a file, in its order; none where there is no file.
+
+    Raises ``ValueError`` that names the line for what is no row: bad JSON, a field that is missing, of
+    another type or not finite, or a setting and seed that occur twice.
+    """
+    path = Path(path)
+    if not path.exists():
+        return []
+    rows: dict[tuple[str, int], Row] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        row = _parse(line, f"{path.name}, line {number}")
+        if (key := (row["setting"], row["seed"])) in rows:
+            raise ValueError(f"{path.name}, line {number}: {key} is there already; delete one of the two lines")
+        rows[key] = row
+    return list(rows.values())
+
+
+def _parse(line: str, where: str) -> Row:
+    advice = "; delete the line, and `make sweep` computes it again"
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: no JSON ({error}){advice}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: a row must be an object, got {type(row).__name__}{advice}")
+    for name, kind in FIELDS.items():
+        value = row.get(name)
+        good = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+        if not good or (kind is float and not math.isfinite(value)):
+            raise ValueError(f"{where}: {name} must be a {kind.__name__}, got {value!r}{advice}")
+    return row
+
+
+def save(rows: Iterable[Mapping[str, Any]], path: str | Path = DATA) -> None:
+    """Write rows in the order of the groups, under a temporary name beside the file, then rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    names = [name for group in recipes.groups().values() for name in group.settings]
+    place = {name: i for i, name in enumerate(names)}
+    ordered = sorted(rows, key=lambda row: (place.get(row["setting"], len(place)), row["seed"]))
+    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
+
+
+def is_current(row: Mapping[str, Any]) -> bool:
+    """Whether today's code made the row, or has been seen to make its like (:func:`confirm`)."""
+    return code_key() in (row["code"], row.get("confirmed", {}).get("code"))
+
+
+def _describes(row: Mapping[str, Any], recipe: Recipe | None) -> bool:
+    """Whether a row is of a recipe; one from before a field was added has that field's default."""
+    return recipe is not None and set(row["recipe"]) <= set(vars(recipe)) and Recipe(**row["recipe"]) == recipe
+
+
+def missing(groups: Mapping[str, Group], rows: Iterable[Row]) -> tuple[list[tuple[str, int]], list[Row]]:
+    """Which (setting, seed) the rows lack, seed by seed; and the rows that count: of these recipes and this code."""
+    recipe_of = {name: recipe for group in groups.values() for name, recipe in group.settings.items()}
+    valid = {
+        (row["setting"], row["seed"]): row
+        for row in rows
+        if _describes(row, recipe_of.get(row["setting"])) and is_current(row)
+    }
+    wanted = [(setting, seed) for group in groups.values() for seed in group.seeds for setting in group.settings]
+    return [key for key in wanted if key not in valid], [valid[key] for key in wanted if key in valid]
+
+
+def sweep(groups: Mapping[str, Group], path: str | Path = DATA, *, progress: bool | None = None) -> list[Row]:
+    """Compute what is missing from the file, and write it after each run. Returns all rows that count.
+
+    Rows of older code stay in the file until they are replaced, so that :func:`confirm` finds them. Ctrl-C ends it
+    within a step and loses the run in progress only. Raises ``ValueError`` for a damaged file.
+    """
+    kept = {(row["setting"], row["seed"]): row for row in load(path)}
+    todo, rows = missing(groups, kept.values())
+    recipe_of = {name: recipe for group in groups.values() for name, recipe in group.settings.items()}
+    bar = tqdm(todo, disable=not training.shows_progress(progress), unit="run", dynamic_ncols=True)
+    for setting, seed in bar:
+        bar.set_description(f"{setting}, seed {seed}")
+        row = run(setting, recipe_of[setting], seed)
+        bar.set_postfix(excess=f"{row['excess']:.3f}")
+        rows.append(row)
+        kept[setting, seed] = row
+        save(kept.values(), path)
+    return rows
+
+
+def run(setting: str, recipe: Recipe, seed: int) -> Row:
+    """A row of the sweep, with the key of the code."""
+    return runs.run(setting, recipe, seed) | {"code": code_key()}
+
+
+CLOSE = 0.1  # standard deviations over seeds: a run again that ends so near has met rounding, not other code
+
+
+def confirm(groups: Mapping[str, Group], path: str | Path = DATA, *, progress: bool | None = None) -> list[str]:
+    """Run one seed of each setting again whose rows other code has made; keep the rows where it ends near its own.
+
+    The rows then say so under ``confirmed``: today's key, the seed, and how far apart the two losses were. Code
+    that moved a number would move it by about the spread over seeds. Returns the settings that were not confirmed.
+    """
+    rows = load(path)
+    refused = []
+    todo = [(name, r) for group in groups.values() for name, r in group.settings.items() if _stale(name, r, rows)]
+    for i, (name, recipe) in enumerate(tqdm(todo, disable=not training.shows_progress(progress), unit="setting")):
+        stale = _stale(name, recipe, rows)
+        old = stale[i % len(stale)]
+        losses = [row["excess"] for row in rows if row["setting"] == name]
+        apart = run(name, recipe, old["seed"])["excess"] - old["excess"]
+        if len(losses) < 2 or abs(apart) > CLOSE * np.std(losses, ddof=1):
+            refused.append(name)
+            continue
+        for row in stale:
+            row["confirmed"] = {"code": code_key(), "seed": old["seed"], "apart": round(apart, 6)}
+        save(rows, path)
+    return refused
+
+
+def _stale(name: str, recipe: Recipe, rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row["setting"] == name and _describes(row, recipe) and not is_current(row)]
+
+
+# ------------------------------------------------------------ the shell
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The shell's entry; ``--dry-run`` only lists what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m llmbook.experiments.sweep", description="Compute missing rows.")
+    parser.add_argument("--path", type=Path, default=DATA, help="the file of rows (default: book/data/sweep.jsonl)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only settings whose name contains the text")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="only these seeds")
+    parser.add_argument("--dry-run", action="store_true", help="list what would run, and run nothing")
+    parser.add_argument("--confirm", action="store_true", help="run one seed of each stale setting, to keep the rest")
+    options = parser.parse_args(argv)
+    try:
+        _run(options)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, `make sweep` goes on from there", file=sys.stderr)
+        sys.exit(130)
+
+
+def _run(options: argparse.Namespace) -> None:
+    groups = {
+        key: Group({n: r for n, r in group.settings.items() if options.only in n}, _chosen(group.seeds, options.seeds))
+        for key, group in recipes.groups().items()
+    }
+    if options.confirm:
+        print("not confirmed, to be computed again:", confirm(groups, options.path) or "none")
+    todo, rows = missing(groups, load(options.path))
+    print(f"{len(rows)} of {len(rows) + len(todo)} rows are there, {len(todo)} to compute")
+    if options.dry_run:
+        print("".join(f"  {setting}, seed {seed}\n" for setting, seed in todo), end="")
+    elif not options.confirm:
+        sweep(groups, options.path)
+
+
+def _chosen(seeds: Sequence[int], wanted: Sequence[int]) -> tuple[int, ...]:
+    return tuple(seed for seed in seeds if seed in wanted)
