@@ -342,6 +342,16 @@ def test_the_start_is_gpt2s():
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("cross", [True, False])
+def test_what_is_added_to_the_stream_starts_smaller_the_more_is_added(cross):
+    """The sublayers' number is 2 a block, and 3 where there is cross-attention: √16 and √24 here."""
+    config = GPTConfig(vocab_size=50, n_positions=8, n_embd=128, n_layer=8, n_head=4, add_cross_attention=cross)
+    added = [p for n, p in GPT(config, generator=generator()).named_parameters() if n.endswith("c_proj.weight")]
+    assert len(added) == (24 if cross else 16)
+    for p in added:
+        assert abs(p.std() / (0.02 / math.sqrt(len(added))) - 1) < 0.03
+
+
 def test_dropout_acts_in_training_only():
     model = GPT(replace(TINY, resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5), generator=generator())
     assert not torch.equal(model(ids()).logits, model(ids()).logits)
@@ -410,7 +420,7 @@ def test_flops_equal_the_counters(length):
         ({"attn_pdrop": 1.0}, r"attn_pdrop must lie in \[0, 1\), got 1.0"),
         ({"positions": "relative"}, "positions must be one of .*, got 'relative'"),
         ({"activation_function": "swish"}, "activation_function must be one of"),
-        ({"positions": "rotary", "n_embd": 9}, "even head size, got 3"),
+        ({"positions": "rotary", "n_embd": 9}, "even head size .*, got 3"),
     ],
 )
 def test_configurations_that_cannot_be(options, words):
@@ -497,8 +507,8 @@ def test_folders_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"has no config.json"):
         GPT.from_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(ValueError, match="model of type 'llama', wanted 'gpt2'"):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="model_type must be 'gpt2' or 'llama', got 'bert'"):
         GPT.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": true}')
     with pytest.raises(ValueError, match="scale_attn_by_inverse_layer_idx must be False"):

@@ -1,87 +1,25 @@
-"""The Transformer: encoder, decoder and both, out of one block; the GPT that the later chapters train.
-
-Shapes: B batch, T tokens, S tokens attended to, C features (``n_embd``), H heads, V vocabulary.
-Parameters are named as in transformers' GPT-2 (``h.0.attn.c_attn.weight``); linear layers are stored as
-torch stores them, (out, in), where GPT-2's files hold the transpose. ``llmbook.weights`` translates.
-"""
+"""Stacks of blocks: the encoder, the decoder that the later chapters train, and both together."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmbook import weights
-from llmbook.attention import (
-    alibi_bias,
-    apply_rotary,
-    attention_weights,
-    rotary_embedding,
-    sinusoidal_positions,
-)
+from llmbook.attention import alibi_bias, rotary_embedding, sinusoidal_positions
+from llmbook.transformer.config import GPTConfig
+from llmbook.transformer.layers import Attention, Block, Experts, KeysAndValues, make_norm
 
-POSITIONS = ("none", "sinusoidal", "learned", "rotary", "alibi")
-ACTIVATIONS = {"gelu_new": partial(F.gelu, approximate="tanh"), "gelu": F.gelu, "relu": F.relu}
 IGNORE = -100  # a label that is not scored, as in transformers
-
-KeysAndValues = tuple[Tensor, Tensor]  # of one layer, each (B, H, S, C/H)
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """Sizes and choices of a model; names and defaults are those of ``transformers.GPT2Config``.
-
-    Dropout is 0 unless asked for (GPT-2 used 0.1). ``positions``, ``norm_first`` and their like are ours:
-    GPT-2 has learned positions and normalises first.
-    """
-
-    vocab_size: int = 50257
-    n_positions: int = 1024  # the longest input
-    n_embd: int = 768
-    n_layer: int = 12
-    n_head: int = 12
-    n_inner: int | None = None  # width of the feed-forward layer; None means 4 · n_embd
-    activation_function: str = "gelu_new"
-    resid_pdrop: float = 0.0
-    embd_pdrop: float = 0.0
-    attn_pdrop: float = 0.0
-    layer_norm_epsilon: float = 1e-5
-    initializer_range: float = 0.02
-    tie_word_embeddings: bool = True
-    add_cross_attention: bool = False
-    eos_token_id: int | None = None
-    positions: str = "learned"  # or none, sinusoidal, rotary, alibi
-    norm_first: bool = True  # False: after each addition, as in the original Transformer and BERT
-
-    def __post_init__(self) -> None:
-        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head", "inner"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
-        for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.positions not in POSITIONS:
-            raise ValueError(f"positions must be one of {POSITIONS}, got {self.positions!r}")
-        if self.positions == "rotary" and self.n_embd // self.n_head % 2:
-            raise ValueError(f"rotary positions want an even head size, got {self.n_embd // self.n_head}")
-        if self.activation_function not in ACTIVATIONS:
-            raise ValueError(
-                f"activation_function must be one of {tuple(ACTIVATIONS)}, got {self.activation_function!r}"
-            )
-
-    @property
-    def inner(self) -> int:
-        """Width of the feed-forward layer."""
-        return 4 * self.n_embd if self.n_inner is None else self.n_inner
 
 
 @dataclass
@@ -92,111 +30,6 @@ class Output:
     loss: Tensor | None = None  # mean over the scored labels, in nats
     last_hidden_state: Tensor | None = None  # (B, T, C)
     past_key_values: tuple[KeysAndValues, ...] | None = None  # one per layer
-
-
-# ------------------------------------------------------------ one block
-
-
-class Attention(nn.Module):
-    """Multi-head attention; queries, keys and values come from one matrix, in one product where they can."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.n_head, self.dropout = config.n_head, config.attn_pdrop
-        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd)  # W_Q, W_K, W_V stacked
-        self.c_proj = nn.Linear(config.n_embd, config.n_embd)
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: Tensor | None = None,
-        mask: Tensor | None = None,
-        is_causal: bool = False,
-        rotary: tuple[Tensor, Tensor] | None = None,
-        past: KeysAndValues | None = None,
-    ) -> tuple[Tensor, KeysAndValues]:
-        """Output (B, T, C), and all keys and values; attends to ``x`` itself, or to ``memory`` (B, S, C)."""
-        q, k, v = self._project(x, memory, rotary, past)
-        dropout_p = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, mask, dropout_p, is_causal)  # (B, H, T, C/H)
-        return self.c_proj(y.transpose(1, 2).flatten(2)), (k, v)
-
-    def weights(self, x, memory=None, mask=None, is_causal=False, rotary=None, past=None) -> Tensor:
-        """The weights that ``forward`` uses, which its fused kernel never shows: (B, H, T, S)."""
-        q, k, _ = self._project(x, memory, rotary, past)
-        return attention_weights(q, k, mask, is_causal)
-
-    def _project(
-        self,
-        x: Tensor,
-        memory: Tensor | None,
-        rotary: tuple[Tensor, Tensor] | None,
-        past: KeysAndValues | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, H, T, C/H), keys and values (B, H, S, C/H), rotated and with the past in front."""
-        if memory is None:
-            q, k, v = self.c_attn(x).chunk(3, dim=-1)  # (B, T, C) each
-        else:
-            C = x.shape[-1]
-            weight, bias = self.c_attn.weight, self.c_attn.bias
-            q = F.linear(x, weight[:C], bias[:C])  # (B, T, C)
-            k, v = F.linear(memory, weight[C:], bias[C:]).chunk(2, dim=-1)  # (B, S, C) each
-        q, k, v = (t.unflatten(-1, (self.n_head, -1)).transpose(1, 2) for t in (q, k, v))
-        if rotary is not None:
-            q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        return q, k, v
-
-
-class MLP(nn.Module):
-    """The feed-forward layer: each position by itself, out to ``inner`` features and back."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.c_fc = nn.Linear(config.n_embd, config.inner)
-        self.c_proj = nn.Linear(config.inner, config.n_embd)
-        self.act = ACTIVATIONS[config.activation_function]
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.act(self.c_fc(x)))  # (B, T, C) → (B, T, inner) → (B, T, C)
-
-
-class Block(nn.Module):
-    """Attention, (cross-attention,) feed-forward: each reads the residual stream and adds to it."""
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        norm = partial(nn.LayerNorm, config.n_embd, eps=config.layer_norm_epsilon)
-        self.norm_first = config.norm_first
-        self.ln_1, self.attn = norm(), Attention(config)
-        if config.add_cross_attention:
-            self.ln_cross_attn, self.crossattention = norm(), Attention(config)
-        self.ln_2, self.mlp = norm(), MLP(config)
-        self.drop = nn.Dropout(config.resid_pdrop)
-
-    def forward(
-        self,
-        x: Tensor,
-        memory: Tensor | None = None,
-        memory_mask: Tensor | None = None,
-        **self_attention: Tensor | bool | None,
-    ) -> tuple[Tensor, KeysAndValues]:
-        """The stream (B, T, C) after this block, and its self-attention's keys and values."""
-        update, present = self.attn(self._read(x, self.ln_1), **self_attention)
-        x = self._add(x, update, self.ln_1)
-        if memory is not None:
-            update, _ = self.crossattention(self._read(x, self.ln_cross_attn), memory, memory_mask)
-            x = self._add(x, update, self.ln_cross_attn)
-        x = self._add(x, self.mlp(self._read(x, self.ln_2)), self.ln_2)
-        return x, present
-
-    def _read(self, x: Tensor, norm: nn.LayerNorm) -> Tensor:
-        return norm(x) if self.norm_first else x
-
-    def _add(self, x: Tensor, update: Tensor, norm: nn.LayerNorm) -> Tensor:
-        x = x + self.drop(update)
-        return x if self.norm_first else norm(x)
 
 
 # ------------------------------------------------------------ encoder and decoder
@@ -213,11 +46,10 @@ class _Stack(nn.Module):
         self.wte = nn.Embedding(config.vocab_size, config.n_embd)
         if config.positions == "learned":
             self.wpe = nn.Embedding(config.n_positions, config.n_embd)
-        norm = partial(nn.LayerNorm, config.n_embd, eps=config.layer_norm_epsilon)
-        self.ln_e = nn.Identity() if config.norm_first else norm()
+        self.ln_e = nn.Identity() if config.norm_first else make_norm(config)
         self.drop = nn.Dropout(config.embd_pdrop)
         self.h = nn.ModuleList(Block(config) for _ in range(config.n_layer))
-        self.ln_f = norm() if config.norm_first else nn.Identity()
+        self.ln_f = make_norm(config) if config.norm_first else nn.Identity()
         self._init_weights(generator)
 
     @torch.no_grad()
@@ -230,7 +62,7 @@ class _Stack(nn.Module):
                 std = self.config.initializer_range / (math.sqrt(additions) if residual else 1.0)
                 p.normal_(0.0, std, generator=generator)
             elif name.endswith("bias"):
-                p.zero_()  # LayerNorm's weights stay 1
+                p.zero_()  # the norms' weights stay 1
 
     def embed(self, input_ids: Tensor, start: int = 0) -> Tensor:
         """Token embeddings plus positions ``start``, ``start + 1``, …: (B, T) → (B, T, C)."""
@@ -264,7 +96,7 @@ class _Stack(nn.Module):
         rotary = None
         if self.config.positions == "rotary":
             positions = torch.arange(start, start + x.shape[1], device=x.device)
-            rotary = rotary_embedding(positions, self.config.n_embd // self.config.n_head)
+            rotary = rotary_embedding(positions, self.config.head_size, self.config.rope_theta)
         memory_mask = None if memory_mask is None else memory_mask[:, None, None].bool()  # (B, 1, 1, S)
         presents = []
         for i, block in enumerate(self.h):
@@ -369,26 +201,41 @@ class GPT(_Stack):
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> GPT:
-        """A model from a folder (``save_pretrained``'s or transformers' GPT-2), or from the hub by name.
+        """A model from a folder (``save_pretrained``'s, transformers' GPT-2 or Llama), or from the hub by name.
 
         Reads ``config.json`` and ``model.safetensors`` only, never a pickle, and returns the model in
-        evaluation mode. Errors: FileNotFoundError, and ValueError for what is no GPT-2 that we can run.
+        evaluation mode. Errors: FileNotFoundError, and ValueError for what is no model that we can run.
         """
-        options, state = weights.read_pretrained(name_or_path)
+        options, state, folder = weights.read_pretrained(name_or_path)
+        try:
+            return cls.from_state(options, state)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{folder}: {error}") from error
+
+    @classmethod
+    def from_state(cls, options: Mapping[str, Any], state: Mapping[str, Tensor]) -> GPT:
+        """A model from what transformers' ``config.json`` and weights hold, in evaluation mode, float32.
+
+        ``options["model_type"]`` is "gpt2" or "llama". As in transformers, a head that differs from the embedding
+        is kept, whatever the configuration says about tying. Raises ValueError or TypeError for what doesn't fit.
+        """
+        options, state = weights.translate(options, state)
         config = GPTConfig(**{f.name: options[f.name] for f in fields(GPTConfig) if f.name in options})
+        if config.tie_word_embeddings:
+            head = state.setdefault("lm_head.weight", state.get("wte.weight"))
+            config = replace(config, tie_word_embeddings=_equal(head, state.get("wte.weight")))
         with torch.device("meta"):  # no memory, no random numbers: the weights follow
             model = cls(config)
-        if config.tie_word_embeddings:
-            state["lm_head.weight"] = state["wte.weight"]
+        _check_state(state, {name: p.shape for name, p in model.state_dict().items()})
         model.load_state_dict(state, assign=True)
         if config.tie_word_embeddings:
             model.lm_head.weight = model.wte.weight
         return model.eval()
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors``, which ``GPT2LMHeadModel.from_pretrained`` reads.
+        """Write ``config.json`` and ``model.safetensors``, for ``GPT.from_pretrained``.
 
-        Positions or norms that GPT-2 doesn't have are written too, for ``GPT.from_pretrained`` alone.
+        A model that is a GPT-2 or a Llama is written as one: ``GPT2LMHeadModel`` and ``LlamaForCausalLM`` read it.
         """
         weights.write_pretrained(path, self.config, self.state_dict())
 
@@ -432,48 +279,31 @@ class EncoderDecoder(nn.Module):
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the attention weights (B, H, T, S) of all that runs inside the ``with``, by module name."""
+    with _recording(model, Attention, lambda module, args, kwargs: module.weights(*args, **kwargs).detach()) as seen:
+        yield seen
+
+
+@contextmanager
+def record_routing(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect the routers' scores (N tokens, E experts) of all that runs inside, with gradients, for the balance."""
+    with _recording(model, Experts, lambda module, args, _: module.router(args[0].flatten(0, -2))) as seen:
+        yield seen
+
+
+@contextmanager
+def _recording(model: nn.Module, kind: type[nn.Module], look: Callable[..., Tensor]) -> Iterator[dict[str, Tensor]]:
     seen: dict[str, Tensor] = {}
 
     def hook(name, module, args, kwargs, output):
-        seen[name] = module.weights(*args, **kwargs).detach()
+        seen[name] = look(module, args, kwargs)
 
-    handles = [
-        module.register_forward_hook(partial(hook, name), with_kwargs=True)
-        for name, module in model.named_modules()
-        if isinstance(module, Attention)
-    ]
+    named = [(name, module) for name, module in model.named_modules() if isinstance(module, kind)]
+    handles = [module.register_forward_hook(partial(hook, name), with_kwargs=True) for name, module in named]
     try:
         yield seen
     finally:
         for handle in handles:
             handle.remove()
-
-
-# ------------------------------------------------------------ what it costs
-
-
-def parameter_count(config: GPTConfig) -> int:
-    """Parameters of ``GPT(config)`` in closed form; tied embeddings count once."""
-    C, inner = config.n_embd, config.inner
-    attention, norm = 4 * C * C + 4 * C, 2 * C
-    block = attention + norm + 2 * C * inner + C + inner + norm
-    if config.add_cross_attention:
-        block += attention + norm
-    tables = config.vocab_size * (1 if config.tie_word_embeddings else 2)
-    tables += config.n_positions if config.positions == "learned" else 0
-    return tables * C + config.n_layer * block + norm
-
-
-def forward_flops(config: GPTConfig, length: int) -> int:
-    """Floating-point operations of ``GPT(config)`` on one sequence of ``length`` tokens.
-
-    Matrix products only, two operations per multiply-add; attention over the full square, since a kernel may
-    or may not skip the masked half. Backward costs twice as much again (chapter 5).
-    """
-    C, T = config.n_embd, length
-    per_token = config.n_layer * (4 * C * C + 2 * C * config.inner) + C * config.vocab_size
-    attention = config.n_layer * 2 * T * T * C  # QKᵀ and the weighted sum of V
-    return 2 * (T * per_token + attention)
 
 
 # ------------------------------------------------------------ losses and checks
@@ -500,3 +330,24 @@ def _check_padding(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have input_ids' shape {tuple(shape)}, got {tuple(mask.shape)}")
     if not bool((mask != 0).any(dim=1).all()):
         raise ValueError(f"{name} must leave at least one token in every row")
+
+
+def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> None:
+    """Every tensor of the configuration there, none more, each of the configuration's shape; else ValueError."""
+    missing = [name for name in wanted if state.get(name) is None]
+    if missing:
+        raise ValueError(f"the weights lack {_some(missing)}, which the configuration has")
+    beyond = [name for name in state if name not in wanted]
+    if beyond:
+        raise ValueError(f"the weights hold {_some(beyond)}, which the configuration doesn't have")
+    for name, shape in wanted.items():
+        if state[name].shape != shape:
+            raise ValueError(f"{name} must be {tuple(shape)} by the configuration, got {tuple(state[name].shape)}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    return a is b or (a is not None and b is not None and torch.equal(a, b))

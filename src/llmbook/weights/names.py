@@ -1,115 +1,110 @@
-"""Weights of other libraries in our names and back: GPT-2 folders, BERT, torch.nn.Transformer's layers.
+"""Weights of other libraries in our names and back: GPT-2, Llama, BERT, torch.nn.Transformer's layers.
 
-All work on state dicts (name → tensor), and none unpickles: a folder is read through safetensors and JSON.
+All work on state dicts (name → tensor).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
-
-from llmbook.files import write_whole
 
 State = Mapping[str, Tensor]
 Table = Sequence[tuple[str, str]]  # (their part of a name, ours)
 
-CONFIG, WEIGHTS = "config.json", "model.safetensors"
-OURS = ("positions", "norm_first")  # options that GPT-2 doesn't have
-GPT2_DROPOUT = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}  # what an absent entry means
-
 # ------------------------------------------------------------ GPT-2
 
-
-def read_pretrained(name_or_path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(``config.json``, state for ``GPT``) from a folder or, by name, from the hub."""
-    folder = _folder(name_or_path)
-    options = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    _refuse_other_models(options, folder)
-    return GPT2_DROPOUT | options, from_gpt2(load_file(folder / WEIGHTS))
-
-
-def write_pretrained(path: str | Path, config: Any, state: State) -> None:
-    """The two files of a GPT-2 folder, each under a temporary name first."""
-    folder = Path(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = to_gpt2(state, tied=config.tie_word_embeddings)
-    write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    write_whole(folder / CONFIG, json.dumps(_gpt2_json(config), indent=2).encode() + b"\n")
+_BUFFERS = (".attn.bias", ".attn.masked_bias", ".crossattention.bias", ".crossattention.masked_bias")
+_CROSS = ".crossattention.c_attn."  # ours holds W_Q, W_K, W_V; theirs W_K, W_V, and has W_Q apart, as q_attn
 
 
 def from_gpt2(state: State) -> dict[str, Tensor]:
     """GPT-2's tensors in our names: prefix and mask buffers off, Conv1D matrices (in, out) turned, float32."""
-    named = {name.removeprefix("transformer."): tensor.float() for name, tensor in state.items()}
-    kept = {n: t for n, t in named.items() if not n.endswith((".attn.bias", ".attn.masked_bias"))}
-    return {n: t.T.contiguous() if _is_conv1d(n, t) else t for n, t in kept.items()}
+    named = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
+    kept = {n: t for n, t in named.items() if not n.endswith(_BUFFERS)}
+    ours = {n: t.T.contiguous() if _is_conv1d(n, t) else t for n, t in _floats(kept).items()}
+    for name in [n for n in ours if ".crossattention.q_attn." in n]:
+        query, joined = ours.pop(name), name.replace("q_attn", "c_attn")
+        _demand(ours, [joined])
+        ours[joined] = torch.cat([query, ours[joined]])
+    return ours
 
 
 def to_gpt2(state: State, tied: bool) -> dict[str, Tensor]:
     """Our tensors in GPT-2's names; a tied head is left out, since the file format has no shared tensors."""
-    turned = {n: t.T.contiguous() if _is_conv1d(n, t) else t.contiguous() for n, t in state.items()}
-    return {
-        n if n == "lm_head.weight" else f"transformer.{n}": t.detach().cpu()
-        for n, t in turned.items()
-        if not (tied and n == "lm_head.weight")
-    }
+    apart: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if _CROSS in name:
+            width = state["wte.weight"].shape[1]
+            apart[name.replace("c_attn", "q_attn")], apart[name] = tensor[:width], tensor[width:]
+        elif not (tied and name == "lm_head.weight"):
+            apart[name] = tensor
+    turned = {n: t.T.contiguous() if _is_conv1d(n, t) else t.contiguous() for n, t in apart.items()}
+    return {n if n == "lm_head.weight" else f"transformer.{n}": t.detach().cpu() for n, t in turned.items()}
 
 
 def _is_conv1d(name: str, tensor: Tensor) -> bool:
     return name.startswith("h.") and tensor.dim() == 2
 
 
-def _refuse_other_models(options: dict[str, Any], folder: Path) -> None:
-    if options.get("model_type") not in ("gpt2", "llmbook_gpt"):
-        raise ValueError(f"{folder} holds a model of type {options.get('model_type')!r}, wanted 'gpt2'")
-    for name, wanted in {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}.items():
-        if options.get(name, wanted) != wanted:
-            raise ValueError(f"{folder}: {name} must be {wanted}, got {options[name]}")
+# ------------------------------------------------------------ Llama
+
+_LLAMA: Table = (
+    ("embed_tokens.", "wte."),
+    ("layers.", "h."),
+    (".self_attn.qkv_proj.", ".attn.c_attn."),  # a name of our own for the three, stacked
+    (".self_attn.o_proj.", ".attn.c_proj."),
+    (".self_attn.", ".attn."),  # q_norm and k_norm, which Qwen 3 has
+    (".mlp.gate_proj.", ".mlp.c_gate."),
+    (".mlp.up_proj.", ".mlp.c_fc."),
+    (".mlp.down_proj.", ".mlp.c_proj."),
+    (".input_layernorm.", ".ln_1."),
+    (".post_attention_layernorm.", ".ln_2."),
+)
 
 
-def _gpt2_json(config: Any) -> dict[str, Any]:
-    options = asdict(config)
-    if options["positions"] == "learned" and options["norm_first"]:
-        options = {name: value for name, value in options.items() if name not in OURS}
-        kind = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
-    else:
-        kind = {"model_type": "llmbook_gpt"}  # transformers must not take it for a GPT-2
-    return kind | options | {"bos_token_id": config.eos_token_id}  # GPT-2 has one token for both ends
+def from_llama(state: State) -> dict[str, Tensor]:
+    """The tensors of a ``LlamaForCausalLM`` (or ``Qwen3ForCausalLM``) in our names, queries, keys and values stacked.
+
+    The head stays out if it is the embedding itself. Raises ValueError for a layer that lacks one of the three.
+    """
+    kept = {n.removeprefix("model."): t for n, t in state.items() if not n.endswith("rotary_emb.inv_freq")}
+    joined = _floats(kept)
+    for name in [n for n in joined if ".q_proj." in n]:
+        names = [name.replace(".q_proj.", f".{part}_proj.") for part in "qkv"]
+        _demand(joined, names)
+        joined[name.replace(".q_proj.", ".qkv_proj.")] = torch.cat([joined.pop(each) for each in names])
+    ours = _rename(joined, _LLAMA)
+    return {"ln_f.weight" if n == "norm.weight" else n: t for n, t in ours.items()}
 
 
-def _folder(name_or_path: str | Path) -> Path:
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        folder = _download(str(name_or_path))
-    if not (folder / WEIGHTS).is_file():
-        have = sorted(p.name for p in folder.iterdir())
-        if any(n.endswith((".bin", ".pt", ".pth")) for n in have):
-            raise ValueError(
-                f"{folder} holds its weights only as a pickle, which can run any code when it is read; "
-                f"save them as {WEIGHTS} (transformers' save_pretrained does)"
-            )
-        raise FileNotFoundError(f"{folder} has no {WEIGHTS}; it holds {have}")
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"{folder} has no {CONFIG}")
-    return folder
+def to_llama(state: State, tied: bool) -> dict[str, Tensor]:
+    """Our tensors in ``LlamaForCausalLM``'s names; a tied head is left out."""
+    width = state["wte.weight"].shape[1]
+    theirs = _rename({n: t for n, t in state.items() if n != "ln_f.weight"}, _LLAMA, back=True)
+    for name in [n for n in theirs if ".qkv_proj." in n]:
+        stacked = theirs.pop(name)
+        shared = (stacked.shape[0] - width) // 2
+        parts = zip("qkv", stacked.split([width, shared, shared]), strict=True)
+        theirs |= {name.replace("qkv", part): tensor for part, tensor in parts}
+    theirs["norm.weight"] = state["ln_f.weight"]
+    head = {} if tied else {"lm_head.weight": theirs["lm_head.weight"]}
+    named = {f"model.{n}": t for n, t in theirs.items() if n != "lm_head.weight"} | head
+    return {n: t.detach().cpu().contiguous() for n, t in named.items()}
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
+def _floats(state: State) -> dict[str, Tensor]:
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{name} must hold floating-point numbers, got {tensor.dtype}")
+    return {name: tensor.float() for name, tensor in state.items()}
 
-    try:
-        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
-    except Exception as error:  # no network, offline mode, a bad name: the reader needs one answer
-        raise FileNotFoundError(
-            f"no folder {name!r}, and the hub gave none by that name ({type(error).__name__}); "
-            "offline, give the path of a folder with config.json and model.safetensors"
-        ) from error
+
+def _demand(state: State, names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in state]
+    if missing:
+        raise ValueError(f"the weights lack {', '.join(missing)}")
 
 
 # ------------------------------------------------------------ torch.nn.Transformer's layers
