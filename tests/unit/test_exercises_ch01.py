@@ -1,10 +1,12 @@
 """Chapter 01's checkers tell right, nearly right and wrong apart."""
 
+import itertools
 import math
 from collections import Counter
 
 import numpy as np
 import pytest
+from nltk.lm import WittenBellInterpolated
 
 from llmbook.exercises import ch01
 
@@ -19,36 +21,48 @@ def entropy(p):
     return -sum(x * math.log(x) for x in p if x > 0)
 
 
+def mixed(followers, word, shorter, novelties):
+    total = sum(followers.values()) + novelties
+    return (followers.get(word, 0) + novelties * shorter) / total if total else shorter
+
+
 RIGHT = {
-    "perplexity": lambda p: math.exp(-sum(map(math.log, p)) / len(p)),
-    "add_k": lambda followers, word, k, V: (followers.get(word, 0) + k) / (sum(followers.values()) + k * V),
-    "continuation": lambda bigrams, word: Counter(b for _, b in set(bigrams))[word] / len(set(bigrams)),
+    "perplexity": lambda bits, lengths: 2 ** (-sum(bits) / sum(lengths)),
+    "witten_bell": lambda f, word, shorter: (
+        (f.get(word, 0) + len(f) * shorter) / (sum(f.values()) + len(f)) if f else shorter
+    ),
     "entropy_rate": lambda P: sum(weight * entropy(row) for weight, row in zip(stationary(P), P, strict=True)),
 }
 
 NEARLY = [
-    ("perplexity", lambda p: 2 ** (-sum(map(math.log, p)) / len(p)), "different bases"),
-    ("perplexity", lambda p: math.exp(-sum(map(math.log2, p)) / len(p)), "different bases"),
-    ("perplexity", lambda p: -sum(map(math.log, p)) / len(p), "that is the cross-entropy"),
-    ("perplexity", lambda p: sum(1 / x for x in p) / len(p), "averages 1/p"),
-    ("perplexity", lambda p: math.exp(sum(map(math.log, p)) / len(p)), "wrong way round"),
-    ("add_k", lambda f, w, k, V: (f.get(w, 0) + k) / sum(f.values()), "lacks k·V"),
-    ("add_k", lambda f, w, k, V: (f.get(w, 0) + k) / (sum(f.values()) + V), "right for k = 1 only"),
-    ("add_k", lambda f, w, k, V: (f.get(w, 0) + k) / (sum(f.values()) + k), "k once"),
-    ("add_k", lambda f, w, k, V: f.get(w, 0) / (sum(f.values()) + k * V), "numerator lacks k"),
-    ("continuation", lambda b, w: sum(y == w for _, y in b) / len(b), "how often"),
-    ("continuation", lambda b, w: sum(y == w for _, y in set(b)) / len(b), "denominator counts tokens"),
-    ("continuation", lambda b, w: sum(x == w for x, _ in set(b)) / len(set(b)), "follow"),
-    ("continuation", lambda b, w: sum(y == w for _, y in set(b)), "not yet a probability"),
+    ("perplexity", lambda bits, n: math.exp(-sum(bits) / sum(n)), "different bases"),
+    ("perplexity", lambda bits, n: -sum(bits) / sum(n), "that is the cross-entropy"),
+    ("perplexity", lambda bits, n: 2 ** (-sum(bits) / len(bits)), "the number of sentences"),
+    ("perplexity", lambda bits, n: 2 ** -sum(bits), "the *sum* of surprises"),
+    ("perplexity", lambda bits, n: sum(2 ** (-b / m) for b, m in zip(bits, n, strict=True)) / len(n), "perplexities"),
+    ("perplexity", lambda bits, n: 2 ** np.mean([-b / m for b, m in zip(bits, n, strict=True)]), "counts the same"),
+    ("perplexity", lambda bits, n: 2 ** (sum(bits) / sum(n)), "wrong way round"),
+    ("perplexity", lambda bits, n: (2 ** sum(bits)) ** (-1 / sum(n)), "stay with the logarithms"),
+    (
+        "witten_bell",
+        lambda f, w, q: f.get(w, 0) / sum(f.values()) + len(f) / (sum(f.values()) + len(f)) * q,
+        "more than 1",
+    ),
+    ("witten_bell", lambda f, w, q: (f.get(w, 0) + len(f)) / (sum(f.values()) + len(f)), "multiply by `shorter`"),
+    ("witten_bell", lambda f, w, q: (f[w] if w in f else len(f) * q) / (sum(f.values()) + len(f)), "falls short"),
+    ("witten_bell", lambda f, w, q: RIGHT["witten_bell"](f, w, q) if f else 0, "decides alone"),
+    ("witten_bell", lambda f, w, q: (f.get(w, 0) + len(f) * q) / (sum(f.values()) + len(f)), "0/0"),
+    ("witten_bell", lambda f, w, q: mixed(f, w, q, sum(c == 1 for c in f.values())), "occurred once"),
+    ("witten_bell", lambda f, w, q: mixed(f, w, q, sum(f.values())), "every occurrence"),
+    ("witten_bell", lambda f, w, q: mixed(f, w, q, 1), "one event here"),
     ("entropy_rate", lambda P: RIGHT["entropy_rate"](P) / math.log(2), "in bits"),
     ("entropy_rate", lambda P: np.mean([entropy(row) for row in P]), "equal weights"),
     ("entropy_rate", lambda P: entropy(stationary(P)), "stationary distribution"),
 ]
 
 WRONG = {
-    "perplexity": lambda p: 7.0,
-    "add_k": lambda followers, word, k, V: 1 / V,
-    "continuation": lambda bigrams, word: 0.5,
+    "perplexity": lambda bits, lengths: 7.0,
+    "witten_bell": lambda followers, word, shorter: 0.5,
     "entropy_rate": lambda P: P[0],
 }
 
@@ -82,8 +96,13 @@ def test_a_stub_is_not_attempted(name, capsys):
     assert "Not attempted yet" in capsys.readouterr().out
 
 
-def test_a_product_that_underflows_is_recognised(capsys):
-    assert not ch01.check_perplexity(lambda p: math.prod(p) ** (-1 / len(p)))
-    assert "add logarithms instead" in capsys.readouterr().out
-    assert not ch01.check_perplexity(lambda p: math.exp(-sum(map(math.log, p))))
-    assert "per token: take the mean" in capsys.readouterr().out
+def test_the_right_witten_bell_is_nltks():
+    text = [list("abab"), list("aacb"), list("ba")]
+    theirs = WittenBellInterpolated(2)
+    grams = [[(*pair,) for pair in itertools.pairwise(line)] + [(letter,) for letter in line] for line in text]
+    theirs.fit(grams, vocabulary_text=[letter for line in text for letter in line])
+    for first in "ab":
+        followers = Counter(b for line in text for a, b in itertools.pairwise(line) if a == first)
+        for word in "abc":
+            ours = RIGHT["witten_bell"](followers, word, theirs.score(word))
+            assert ours == pytest.approx(theirs.score(word, (first,)))

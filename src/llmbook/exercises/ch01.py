@@ -1,4 +1,4 @@
-"""Checkers for chapter 01: perplexity, add-k, continuation counts, and the entropy rate of a Markov chain."""
+"""Checkers for chapter 01: a text's perplexity, Witten and Bell's smoothing, a Markov chain's entropy rate."""
 
 from __future__ import annotations
 
@@ -11,37 +11,52 @@ import numpy as np
 from llmbook.exercises import Case, Mistake, check
 
 
-def check_perplexity(function: Callable[[Sequence[float]], float]) -> bool:
-    """`function(probabilities)`: perplexity of a text to whose tokens a model gave these probabilities."""
+def check_perplexity(function: Callable[[Sequence[float], Sequence[int]], float]) -> bool:
+    """`function(log2_probabilities, lengths)`: perplexity of a text, from its sentences' log₂ p and token counts."""
     texts = {
-        "four equally likely tokens each time": [0.25] * 6,
-        "a sure token and an unlikely one": [1.0, 0.01],
-        "a text of one token": [0.2],
-        "a long text, whose probability is too small for a float": [0.1] * 400,
+        "one sentence of four equally likely tokens": ([-8.0], [4]),
+        "two sentences of one length": ([-6.0, -12.0], [3, 3]),
+        "a short sentence and a long one": ([-10.0, -10.0], [1, 9]),
+        "a long text, whose probability is too small for a float": ([-900.0] * 3, [300, 250, 200]),
     }
-    cases = [Case(name, (p,), float(np.exp(-np.mean(np.log(p))))) for name, p in texts.items()]
+    cases = [Case(name, args, _perplexity(*args)) for name, args in texts.items()]
     mistakes = [
         Mistake(
-            "the logarithm and the power have different bases: exp goes with the natural logarithm, 2** with log2.",
-            lambda p: 2.0 ** -np.mean(np.log(p)),
+            "the logarithm and the power have different bases: to base 2 goes 2**, not exp.",
+            lambda bits, lengths: np.exp(-sum(bits) / sum(lengths)),
+        ),
+        Mistake("that is the cross-entropy in bits; perplexity is 2 to that power.", _bits_per_token),
+        Mistake(
+            "you divided by the number of sentences. Perplexity is per token.",
+            lambda bits, lengths: 2.0 ** (-sum(bits) / len(lengths)),
         ),
         Mistake(
-            "the logarithm and the power have different bases: exp goes with the natural logarithm, 2** with log2.",
-            lambda p: np.exp(-np.mean(np.log2(p))),
+            "this is 2 to the *sum* of surprises. Perplexity is per token: divide by their number.",
+            lambda bits, lengths: 2.0 ** -sum(bits),
         ),
-        Mistake("that is the cross-entropy; perplexity is exp of it.", lambda p: -np.mean(np.log(p))),
         Mistake(
-            "this is exp of the *sum* of surprises. Perplexity is per token: take the mean.",
-            lambda p: np.exp(-np.sum(np.log(p))),
+            "you averaged the sentences' perplexities. Average surprise, over tokens, and take the power last.",
+            lambda bits, lengths: np.mean([2.0 ** (-b / n) for b, n in zip(bits, lengths, strict=True)]),
         ),
-        Mistake("this averages 1/p itself. Average the logarithms, then take exp.", lambda p: np.mean(1 / np.array(p))),
-        Mistake("the sign is the wrong way round: this is at most 1.", lambda p: np.exp(np.mean(np.log(p)))),
         Mistake(
-            "right until the product of all probabilities becomes 0 in floating point: add logarithms instead.",
-            lambda p: np.prod(p) ** np.float64(-1 / len(p)),
+            "each sentence counts the same here, whatever its length. Each *token* must.",
+            lambda bits, lengths: 2.0 ** np.mean([-b / n for b, n in zip(bits, lengths, strict=True)]),
+        ),
+        Mistake("the sign is the wrong way round: this is at most 1.", lambda b, n: 2.0 ** (sum(b) / sum(n))),
+        Mistake(
+            "right until the text's probability becomes 0 in floating point: stay with the logarithms.",
+            lambda bits, lengths: np.prod(2.0 ** np.array(bits)) ** (-1 / np.float64(sum(lengths))),
         ),
     ]
     return check(_infinite_not_raising(function), cases, [_quiet(mistake) for mistake in mistakes])
+
+
+def _bits_per_token(bits: Sequence[float], lengths: Sequence[int]) -> float:
+    return -sum(bits) / sum(lengths)
+
+
+def _perplexity(bits: Sequence[float], lengths: Sequence[int]) -> float:
+    return 2.0 ** _bits_per_token(bits, lengths)
 
 
 def _infinite_not_raising(function: Callable[..., float]) -> Callable[..., float]:
@@ -62,94 +77,69 @@ def _quiet(mistake: Mistake) -> Mistake:
     return Mistake(mistake.hint, _infinite_not_raising(mistake.function))
 
 
-def check_add_k(function: Callable[[dict[str, int], str, float, int], float]) -> bool:
-    """`function(followers, word, k, V)`: add-k probability of a word after a context with these followers."""
-    followers = {"cat": 3, "dog": 1}
+def check_witten_bell(function: Callable[[dict[str, int], str, float], float]) -> bool:
+    """`function(followers, word, shorter)`: Witten and Bell's estimate of a word after a context.
+
+    `followers` says how often each word followed the context, `shorter` is the word's probability after the
+    shorter context.
+    """
+    followers = {"cat": 5, "dog": 1, "cow": 1}
     asked = {
-        "a word that was seen": (followers, "cat", 0.5, 10),
-        "a word that was not": (followers, "fish", 0.5, 10),
-        "k = 1, Laplace's rule": (followers, "dog", 1.0, 10),
-        "a context that was never seen: uniform": ({}, "cat", 0.5, 10),
+        "a word that was seen often": (followers, "cat", 0.1),
+        "a word that was seen once": (followers, "dog", 0.2),
+        "a word that was not": (followers, "fish", 0.05),
+        "a word that nothing speaks for": (followers, "unicorn", 0.0),
+        "a context with one follower": ({"francisco": 9}, "francisco", 0.01),
+        "a context that was never seen: the shorter one decides": ({}, "cat", 0.3),
     }
-    cases = [Case(name, args, _add_k(*args)) for name, args in asked.items()]
+    cases = [Case(name, args, _witten_bell(*args)) for name, args in asked.items()]
     mistakes = [
         Mistake(
-            "the denominator lacks k·V. Every word of the vocabulary got k more, so the probabilities of all "
-            "V words add up to more than 1.",
-            lambda followers, word, k, V: (followers.get(word, 0) + k) / sum(followers.values()),
+            "the shorter context's share is there, but nothing was taken from the seen words for it: the "
+            "probabilities add up to more than 1. Count the new-word events among all events.",
+            lambda f, w, shorter: f.get(w, 0) / sum(f.values()) + len(f) / (sum(f.values()) + len(f)) * shorter,
         ),
         Mistake(
-            "the denominator grows by k once. It must grow by k for each of the V words, or the sum exceeds 1.",
-            lambda followers, word, k, V: (followers.get(word, 0) + k) / (sum(followers.values()) + k),
+            "the room for new words is given to each of them whole. Share it out: multiply by `shorter`.",
+            lambda f, w, shorter: (f.get(w, 0) + len(f)) / (sum(f.values()) + len(f)),
         ),
         Mistake(
-            "the denominator grows by V. That is right for k = 1 only: each of V words got k more.",
-            lambda followers, word, k, V: (followers.get(word, 0) + k) / (sum(followers.values()) + V),
+            "a seen word gets nothing from the shorter context here, so the sum falls short of 1. The words that "
+            "were seen take part in it as well.",
+            lambda f, w, shorter: (f[w] if w in f else len(f) * shorter) / (sum(f.values()) + len(f)),
         ),
         Mistake(
-            "k·(the number of words *seen* after this context) is too little: unseen words get k as well.",
-            lambda followers, word, k, V: (followers.get(word, 0) + k) / (sum(followers.values()) + k * len(followers)),
+            "you counted words that occurred once. *Every* different word was new once, whatever came later.",
+            lambda f, w, shorter: _mixed(f, w, shorter, sum(c == 1 for c in f.values())),
         ),
         Mistake(
-            "the numerator lacks k, so an unseen word still has probability 0.",
-            lambda followers, word, k, V: followers.get(word, 0) / (sum(followers.values()) + k * V),
+            "you took every occurrence for a new word. Only the first of each word was.",
+            lambda f, w, shorter: _mixed(f, w, shorter, sum(f.values())),
+        ),
+        Mistake(
+            "new words are one event here, however many there were. Count one for each different word.",
+            lambda f, w, shorter: _mixed(f, w, shorter, 1),
+        ),
+        Mistake(
+            "right, except for a context that was never seen: there the shorter one decides alone.",
+            lambda f, w, shorter: _witten_bell(f, w, shorter) if f else 0.0,
+        ),
+        Mistake(
+            "right, except for a context that was never seen: 0/0. There the shorter one decides alone.",
+            lambda f, w, shorter: (f.get(w, 0) + len(f) * shorter) / (sum(f.values()) + len(f)),
         ),
     ]
     return check(_infinite_not_raising(function), cases, [_quiet(mistake) for mistake in mistakes])
 
 
-def _add_k(followers: dict[str, int], word: str, k: float, V: int) -> float:
-    return (followers.get(word, 0) + k) / (sum(followers.values()) + k * V)
+def _mixed(followers: dict[str, int], word: str, shorter: float, novelties: int) -> float:
+    """Frequency and shorter context, the second with the weight of so many events."""
+    total = sum(followers.values()) + novelties
+    return (followers.get(word, 0) + novelties * shorter) / total if total else shorter
 
 
-def check_continuation(function: Callable[[list[tuple[str, str]], str], float]) -> bool:
-    """`function(bigrams, word)`: Kneser and Ney's unigram, the share of bigram types that end in the word."""
-    bigrams = [("san", "francisco")] * 6 + [
-        ("a", "cup"),
-        ("the", "cup"),
-        ("the", "cat"),
-        ("cup", "the"),
-        ("cat", "the"),
-    ]
-    words = {
-        "a frequent word with one predecessor": "francisco",
-        "a rarer word with two": "cup",
-        "a word with one predecessor and many followers": "cat",
-        "a word that never came second": "san",
-    }
-    cases = [Case(f"{name} ({word})", (bigrams, word), _continuation(bigrams, word)) for name, word in words.items()]
-    mistakes = [
-        Mistake(
-            "you counted *how often* the word came second. Count after how many *different* words it came.",
-            lambda bigrams, word: sum(second == word for _, second in bigrams) / len(bigrams),
-        ),
-        Mistake(
-            "the numerator counts types, but the denominator counts tokens. Divide by the number of different bigrams.",
-            lambda bigrams, word: _preceding(bigrams, word) / len(bigrams),
-        ),
-        Mistake(
-            "you divided by the number of words. The sum over all words of the numerators is the number of "
-            "different bigrams.",
-            lambda bigrams, word: _preceding(bigrams, word) / len({w for pair in bigrams for w in pair}),
-        ),
-        Mistake(
-            "you counted the words that *follow* it. Continuation asks after how many different words it comes.",
-            lambda bigrams, word: sum(first == word for first, _ in set(bigrams)) / len(set(bigrams)),
-        ),
-        Mistake(
-            "that is the number of predecessors, not yet a probability.",
-            lambda bigrams, word: _preceding(bigrams, word),
-        ),
-    ]
-    return check(function, cases, mistakes)
-
-
-def _preceding(bigrams: list[tuple[str, str]], word: str) -> int:
-    return sum(second == word for _, second in set(bigrams))
-
-
-def _continuation(bigrams: list[tuple[str, str]], word: str) -> float:
-    return _preceding(bigrams, word) / len(set(bigrams))
+def _witten_bell(followers: dict[str, int], word: str, shorter: float) -> float:
+    return _mixed(followers, word, shorter, len(followers))
 
 
 def check_entropy_rate(function: Callable[[np.ndarray], float]) -> bool:
