@@ -9,6 +9,7 @@ A NaN in a query, or in a key or value that it may look at, makes that query's o
 from __future__ import annotations
 
 import math
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
@@ -18,19 +19,34 @@ from torch.autograd.function import once_differentiable
 # ------------------------------------------------------------ plain attention
 
 
-def attention_scores(query: Tensor, key: Tensor) -> Tensor:
-    """Scaled dot products q·k / √d_k, before mask and softmax: (..., T, d), (..., S, d) → (..., T, S)."""
-    return query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+def attention_scores(query: Tensor, key: Tensor, scale: float | None = None) -> Tensor:
+    """Scaled dot products scale · q·k, before mask and softmax: (..., T, d), (..., S, d) → (..., T, S).
+
+    ``scale`` is 1/√d_k unless given.
+    """
+    scores = query @ key.transpose(-2, -1)
+    return scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale
 
 
-def attention_weights(query: Tensor, key: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+def attention_weights(
+    query: Tensor,
+    key: Tensor,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
     """Attention's weights, softmax(QKᵀ/√d_k) over the keys that the masks leave; (..., T, S).
 
-    A row sums to 1, or is all zeros where every key is masked. ``is_causal`` lets query i see keys 0..i.
+    A row sums to 1, or is all zeros where every key is masked. ``is_causal`` lets query i see keys 0..i;
+    ``scale`` and ``enable_gqa`` are those of ``scaled_dot_product_attention``.
     """
+    _check_scale(scale)
+    (key,) = _share_heads(query, enable_gqa, key=key)
     _check_inputs(query, key)
     mask = _merge_masks(query, key, attn_mask, is_causal)
-    scores = attention_scores(query, key)  # (..., T, S)
+    scores = attention_scores(query, key, scale)  # (..., T, S)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     # −inf − (−inf) is NaN, in the gradient too: a row with no key left is softmaxed over zeros, then erased.
@@ -46,18 +62,24 @@ def scaled_dot_product_attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
 ) -> Tensor:
     """softmax(QKᵀ/√d_k)·V (Vaswani et al., 2017, eq. 1), with torch's signature and meaning.
 
     Shapes: query (..., T, d), key (..., S, d), value (..., S, d_v) → (..., T, d_v); ``attn_mask`` broadcasts
     to (..., T, S). ``dropout_p`` drops weights (always, as torch's does: pass 0 in evaluation) with torch's
-    global generator. Raises TypeError for dtypes and ValueError for shapes, devices, a NaN or +inf in a
-    float mask, and ``dropout_p`` outside [0, 1].
+    global generator. ``scale`` takes the place of 1/√d_k. With ``enable_gqa`` the axis before the length
+    counts heads, and query may have a multiple of key's and value's: each of these serves a group of
+    neighbouring query heads (Ainslie et al., 2023). Raises TypeError for dtypes and ValueError for shapes,
+    devices, a NaN or +inf in a float mask, a ``scale`` that is not finite, and ``dropout_p`` outside [0, 1].
     """
-    _check_inputs(query, key, value)
     if not 0.0 <= dropout_p <= 1.0:
         raise ValueError(f"dropout_p must lie in [0, 1], got {dropout_p}")
-    weights = attention_weights(query, key, attn_mask, is_causal)  # (..., T, S)
+    key, value = _share_heads(query, enable_gqa, key=key, value=value)
+    _check_inputs(query, key, value)
+    weights = attention_weights(query, key, attn_mask, is_causal, scale=scale)  # (..., T, S)
     return F.dropout(weights, dropout_p) @ value  # (..., T, d_v)
 
 
@@ -71,7 +93,14 @@ def causal_mask(query_len: int, key_len: int | None = None, device: torch.device
 
 
 def blockwise_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool = False, block_size: int = 160
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    block_size: int = 160,
 ) -> Tensor:
     """The same values and gradients in memory linear in length: the (T, S) matrix is never stored.
 
@@ -79,12 +108,15 @@ def blockwise_attention(
     2022) and the backward pass recomputes each block from the saved row normalisers.
     Shapes and errors as ``scaled_dot_product_attention``; ``block_size`` (at least 1) changes speed only.
     """
+    _check_scale(scale)
+    key, value = _share_heads(query, enable_gqa, key=key, value=value)
     _check_inputs(query, key, value)
     if block_size < 1:
         raise ValueError(f"block_size must be at least 1, got {block_size}")
+    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
     flat = [x.flatten(0, -3) if x.dim() > 2 else x.unsqueeze(0) for x in (query, key, value)]
     block_size = min(block_size, max(1, query.shape[-2], key.shape[-2]))
-    output = _Blockwise.apply(*flat, is_causal, block_size)  # (N, T, d_v), N = B·H
+    output = _Blockwise.apply(*flat, is_causal, scale, block_size)  # (N, T, d_v), N = B·H
     return output.view(*query.shape[:-1], value.shape[-1])
 
 
@@ -92,8 +124,8 @@ class _Blockwise(torch.autograd.Function):
     """Online softmax forward, recomputing backward, on (N, T, d) tensors."""
 
     @staticmethod
-    def forward(ctx, query, key, value, is_causal, block_size):
-        (count, length, _), scale = query.shape, query.shape[-1] ** -0.5
+    def forward(ctx, query, key, value, is_causal, scale, block_size):
+        count, length, _ = query.shape
         output = query.new_zeros(count, length, value.shape[-1])
         log_total = query.new_full((count, length, 1), -math.inf)  # log Σ_j exp(score_ij), for backward
         scratch = query.new_empty(count * block_size * block_size)
@@ -115,14 +147,14 @@ class _Blockwise(torch.autograd.Function):
                 torch.div(weighted, total, out=output[:, rows])
                 torch.add(peak, total.log_(), out=log_total[:, rows])
         ctx.save_for_backward(query, key, value, output, log_total)
-        ctx.is_causal, ctx.block_size = is_causal, block_size
+        ctx.is_causal, ctx.scale, ctx.block_size = is_causal, scale, block_size
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_output):
         query, key, value, output, log_total = ctx.saved_tensors
-        size, scale = ctx.block_size, query.shape[-1] ** -0.5
+        size, scale = ctx.block_size, ctx.scale
         # The softmax's Jacobian, diag(p) − ppᵀ, needs Σ_j p_ij dp_ij per row: grad_output · output.
         inner = (grad_output * output).sum(-1, keepdim=True)  # (N, T, 1)
         grad_query, grad_key, grad_value = (torch.zeros_like(x) for x in (query, key, value))
@@ -137,7 +169,7 @@ class _Blockwise(torch.autograd.Function):
                 ds.sub_(inner[:, rows]).mul_(p)
                 grad_query[:, rows].baddbmm_(ds, key[:, cols], alpha=scale)
                 grad_key[:, cols].baddbmm_(ds.mT, scaled)
-        return grad_query, grad_key, grad_value, None, None
+        return grad_query, grad_key, grad_value, None, None, None
 
 
 def _blocks(length: int, size: int) -> list[slice]:
@@ -150,7 +182,7 @@ def _reach(rows: slice, key: Tensor, is_causal: bool) -> int:
 
 
 def _block_scores(scaled: Tensor, key: Tensor, rows: slice, cols: slice, is_causal: bool, scratch: Tensor) -> Tensor:
-    """One block of masked scores from queries already divided by √d, in ``scratch``: (N, rows, cols)."""
+    """One block of masked scores from queries already multiplied by the scale, in ``scratch``: (N, rows, cols)."""
     shape = (*scaled.shape[:2], key.shape[1])
     block = torch.bmm(scaled, key.mT, out=scratch[: math.prod(shape)].view(shape))
     if is_causal and cols.stop > rows.start + 1:  # this block crosses the diagonal
@@ -302,6 +334,28 @@ def _at_least(name: str, number: int, least: int) -> int:
     if number < least:
         raise ValueError(f"{name} must be at least {least}, got {number}")
     return number
+
+
+def _check_scale(scale: float | None) -> None:
+    if scale is not None and not isinstance(scale, Real):
+        raise TypeError(f"scale must be a number or None, got {type(scale).__name__}")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale must be finite, got {scale}")
+
+
+def _share_heads(query: Tensor, enable_gqa: bool, **fewer: Tensor) -> list[Tensor]:
+    """Each key or value head, (..., G, S, d), once for every query head of its group: (..., H, S, d)."""
+    given = {"query": query} | fewer
+    if not enable_gqa or not all(isinstance(x, Tensor) for x in given.values()):  # the latter is refused later
+        return list(fewer.values())
+    for name, x in given.items():
+        if x.dim() < 3:
+            raise ValueError(f"{name} must be (..., heads, length, features) with enable_gqa, got {tuple(x.shape)}")
+    heads = query.shape[-3]
+    for name, x in fewer.items():
+        if x.shape[-3] == 0 or heads % x.shape[-3]:
+            raise ValueError(f"{name} must have a divisor of query's {heads} heads, got {x.shape[-3]}")
+    return [x.repeat_interleave(heads // x.shape[-3], dim=-3) for x in fewer.values()]
 
 
 def _check_inputs(query: Tensor, key: Tensor, value: Tensor | None = None) -> None:

@@ -88,6 +88,52 @@ def test_masks_equal_torch(batch, queries, keys, boolean, is_causal, axes, seed)
     assert_same(ours, F.scaled_dot_product_attention(*inputs, attn_mask=merged), inputs)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 2), max_size=2).map(tuple),
+    st.sampled_from([(1, 1, 1), (4, 1, 1), (4, 2, 2), (6, 3, 2), (4, 4, 1)]),
+    st.integers(1, 12),
+    st.integers(1, 12),
+    st.booleans(),
+    st.sampled_from([None, 0.0, 0.05, 1, 2.5, -0.7]),
+)
+def test_scale_and_grouped_heads_equal_torch(lead, heads, queries, keys, is_causal, scale):
+    """Query, key and value heads; torch lets key and value have different numbers."""
+    shapes = [(*lead, heads[0], queries, 4), (*lead, heads[1], keys, 4), (*lead, heads[2], keys, 3)]
+    inputs = draw(*shapes)
+    options = {"is_causal": is_causal, "scale": scale, "enable_gqa": True}
+    reference = F.scaled_dot_product_attention(*inputs, **options)
+    assert_same(scaled_dot_product_attention(*inputs, **options), reference, inputs)
+    assert_same(blockwise_attention(*inputs, block_size=5, **options), reference, inputs)
+    weights = attention_weights(*inputs[:2], **options)
+    value = inputs[2].repeat_interleave(heads[0] // heads[2], dim=-3)
+    torch.testing.assert_close(weights @ value, reference, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_scale_of_ones_own_passes_gradcheck(is_causal):
+    inputs = qkv((2,), 5, 5, features=3, value_features=2, dtype=torch.float64)
+    for function in BOTH:
+        scaled = lambda *x, f=function: f(*x, is_causal=is_causal, scale=1.7)  # noqa: E731
+        assert torch.autograd.gradcheck(scaled, inputs)
+
+
+def test_grouped_heads_share_with_their_neighbours():
+    """Query heads 0 and 1 read key head 0, as in Llama: repeated one by one, not as a whole."""
+    query, key, value = (x.detach() for x in draw((4, 3, 5), (2, 6, 5), (2, 6, 5)))
+    ours = scaled_dot_product_attention(query, key, value, enable_gqa=True)
+    for head in range(4):
+        alone = scaled_dot_product_attention(query[head], key[head // 2], value[head // 2])
+        torch.testing.assert_close(ours[head], alone)
+
+
+def test_a_mask_goes_with_grouped_heads():
+    inputs = draw((2, 4, 5, 3), (2, 2, 7, 3), (2, 2, 7, 3))
+    mask = draw((2, 4, 5, 7), seed=5)[0].detach() > -0.5
+    reference = F.scaled_dot_product_attention(*inputs, attn_mask=mask, enable_gqa=True)
+    assert_same(scaled_dot_product_attention(*inputs, attn_mask=mask, enable_gqa=True), reference, inputs)
+
+
 def test_gradient_reaches_a_float_mask():
     inputs = [*qkv((2,), 5, 5), *draw((5, 5), seed=7)]
     reference = F.scaled_dot_product_attention(*inputs[:3], attn_mask=inputs[3])
@@ -254,6 +300,37 @@ def test_inputs_that_do_not_fit_are_named(function, change, error, says):
 def test_masks_that_do_not_fit_are_named(mask, error, says):
     with pytest.raises(error, match=says):
         scaled_dot_product_attention(*qkv(), attn_mask=mask)
+
+
+@pytest.mark.parametrize("function", [*BOTH, lambda q, k, v, **options: attention_weights(q, k, **options)])
+@pytest.mark.parametrize(
+    ("scale", "error"), [(math.nan, ValueError), (math.inf, ValueError), ("1", TypeError), (torch.ones(2), TypeError)]
+)
+def test_a_scale_that_is_no_finite_number_is_refused(function, scale, error):
+    with pytest.raises(error, match="scale must be"):
+        function(*qkv(), scale=scale)
+
+
+@pytest.mark.parametrize("function", BOTH)
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        (lambda q, k, v: (q, k[:, :2], v), ValueError, "key must have a divisor of query's 3 heads, got 2"),
+        (lambda q, k, v: (q, k, v[:, :0]), ValueError, "value must have a divisor of query's 3 heads, got 0"),
+        (lambda q, k, v: (q[0, 0], k[0, 0], v[0, 0]), ValueError, "query must be .* with enable_gqa"),
+        (lambda q, k, v: (q, k[:1, :1], v), ValueError, "leading dimensions"),
+        (lambda q, k, v: (q, k.tolist(), v), TypeError, "key must be a floating-point tensor, got list"),
+    ],
+)
+def test_heads_that_cannot_be_grouped_are_named(function, change, error, says):
+    with pytest.raises(error, match=says):
+        function(*change(*(x.detach() for x in qkv())), enable_gqa=True)
+
+
+def test_fewer_key_heads_need_enable_gqa():
+    query, key, value = draw((4, 3, 5), (2, 6, 5), (2, 6, 5))
+    with pytest.raises(ValueError, match="leading dimensions"):
+        scaled_dot_product_attention(query, key, value)
 
 
 @pytest.mark.parametrize("block_size", [0, -3])
