@@ -157,9 +157,12 @@ def _from_llama_json(options: Options) -> dict[str, Any]:
     if missing:
         raise ValueError(f"a Llama's configuration must have {', '.join(missing)}")
     ours = _options(options, _LLAMA_ALIASES, _LLAMA_MEANS, _LLAMA_WANTS) | _LLAMA_IS
-    if isinstance(ours["n_head"], int) and ours.get("head_dim") not in (None, ours["n_embd"] // max(ours["n_head"], 1)):
-        raise ValueError(f"head_dim must be hidden_size / num_attention_heads, got {ours['head_dim']!r}")
+    size = ours.get("head_dim")  # of one head, where the file says it
+    if size is not None and size * ours["n_head"] != ours["n_embd"]:
+        raise ValueError(f"head_dim must be hidden_size / num_attention_heads, got {size!r}")
     rope = options.get("rope_parameters") or options.get("rope_scaling") or {}  # the newer name first
+    if not isinstance(rope, Mapping):
+        raise ValueError(f"rope_parameters must be an object, got {rope!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise ValueError(f"rope_type must be 'default', got {kind!r}")
