@@ -22,7 +22,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDE, PHONE = 1280, 390  # pixels
@@ -38,6 +38,8 @@ FLAGS = [
 MODE_SCRIPT = "localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}');"
 
 MEASURE_SCRIPT = (Path(__file__).parent / "measure.js").read_text(encoding="utf-8")
+
+FORWARD = re.compile(r"""<meta[^>]*http-equiv=["']?refresh[^>]*url=([^"'>\s]+)""", re.IGNORECASE)
 
 # Chromium's own window is never narrower than 500 pixels; a frame in it may be.
 FRAME = (
@@ -56,6 +58,11 @@ class Pages(SimpleHTTPRequestHandler):
             self.answer(FRAME.format(**values))
         elif url.path.endswith(".html") and query:
             page = Path(self.translate_path(url.path)).read_text(encoding="utf-8")
+            if forward := FORWARD.search(page):  # the scripts would be gone with this page
+                self.send_response(302)
+                self.send_header("Location", f"{urljoin(url.path, forward[1])}?{url.query}")
+                self.end_headers()
+                return
             scripts = f"<script>{MODE_SCRIPT.format(mode=query.get('mode', ['light'])[0])}</script>"
             scripts += f"<script>{MEASURE_SCRIPT}</script>" if "measure" in query else ""
             self.answer(page.replace("<head>", "<head>" + scripts, 1))
@@ -91,7 +98,7 @@ def chromium(*arguments: str) -> str:
     """Run a headless Chromium with a profile of its own; what it prints."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True).stdout
 
 
 def frame(address: str, page: str, width: int, height: int, top: int = 0) -> str:

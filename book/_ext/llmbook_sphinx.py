@@ -1,4 +1,4 @@
-"""Sphinx extension: an anchor for each code cell of a chapter, and a description for each page.
+"""Sphinx extension: an anchor for each code cell of a chapter, its claims as a list, a description for each page.
 
 A code cell gets the id `cell-<id>`, with the notebook's cell id. Those follow from the cell's source
 (see tools/notebook.py), so that a link from the claims ledger or the audit survives cells being
@@ -8,8 +8,10 @@ chapter, what a reader will be able to do.
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 MAX_DESCRIPTION = 300  # characters
+CLAIM = re.compile(r"✓ (?P<text>.+): (?P<value>\S+) \(claimed (?P<bound>.+)\)")  # as llmbook.claims prints it
 
 
 def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
@@ -28,6 +31,28 @@ def add_anchors(app: Sphinx, doctree: nodes.document) -> None:
     for node in doctree.findall(nodes.container):
         if node.get("nb_element") == "cell_code" and (name := ids[node["cell_index"]]):
             node["ids"].append(f"cell-{name}")
+
+
+def list_claims(app: Sphinx, doctree: nodes.document) -> None:
+    """Show claims that follow one another in a cell's output as one compact list, not as a box each."""
+    for output in list(doctree.findall(lambda n: isinstance(n, nodes.container) and "cell_output" in n["classes"])):
+        claims = nodes.bullet_list(classes=["claims"], bullet="✓")
+        for child in list(output.children):
+            if not (isinstance(child, nodes.container) and (match := CLAIM.fullmatch(child.astext().strip()))):
+                claims = nodes.bullet_list(classes=["claims"], bullet="✓")  # what comes after is another list
+                continue
+            if not claims.children:
+                output.insert(output.index(child), claims)
+            claims += claim_item(match)
+            output.remove(child)
+
+
+def claim_item(match: re.Match[str]) -> nodes.list_item:
+    """One claim: what it says, what was measured, and the bound that it must keep."""
+    parts = [nodes.inline(text=match[name], classes=[f"claim-{name}"]) for name in ("text", "value", "bound")]
+    text, value, bound = parts
+    line = nodes.paragraph("", "", text, nodes.Text(": "), value, nodes.Text(" "), bound)
+    return nodes.list_item("", line)
 
 
 def add_description(
@@ -50,6 +75,8 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
+    app.connect("doctree-read", list_claims)
     app.connect("html-page-context", add_description)
     app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    of_this_file = int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:7], 16)  # when it changes, read anew
+    return {"env_version": of_this_file, "parallel_read_safe": True, "parallel_write_safe": True}

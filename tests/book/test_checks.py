@@ -48,7 +48,7 @@ PLANTED = [
 
 def built(folder: Path, text: str) -> Path:
     """A page in a book of two."""
-    (folder / "other.html").write_text('<html><body><p id="here"></p></body></html>', encoding="utf-8")
+    (folder / "other.html").write_text('<html><head></head><body><p id="here"></p></body></html>', encoding="utf-8")
     (folder / "a.png").touch()
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
@@ -74,12 +74,26 @@ def test_every_check_has_a_planted_fault():
 @pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")
 def test_browser_sees_what_overflows_a_phone(tmp_path):
     wide = '<p id="w" style="width: 600px">wide</p><img src="gone.png">'
+    code = f'<div class="cell_input"><pre style="overflow-x: auto">{"x = 1  # " * 30}</pre></div>'
     scrolling = '<div style="overflow-x: auto"><p style="width: 600px">scrolls</p></div>'
-    built(tmp_path, GOOD.replace('src="../_static/book.js"', "").replace("</article>", wide + scrolling + "</article>"))
+    built(
+        tmp_path,
+        GOOD.replace('src="../_static/book.js"', "").replace("</article>", wide + scrolling + code + "</article>"),
+    )
     with screenshots.served(tmp_path) as address:
         found = screenshots.measure(address, "page.html", 390)
     assert found["width"] == 390
     assert found["overflowing"] == ["p : wide"]
     assert found["sideways"] > 0
     assert found["unsetMath"]
+    assert found["scrollingCode"] == ["pre : " + ("x = 1  # " * 7)[:60]]
     assert any(source.endswith("gone.png") for source in found["missingImages"])
+
+
+@pytest.mark.enable_socket
+@pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")
+def test_a_page_that_only_forwards_is_followed(tmp_path):
+    built(tmp_path, GOOD)
+    (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=other.html">', encoding="utf-8")
+    with screenshots.served(tmp_path) as address:
+        assert screenshots.measure(address, "index.html", 390)["width"] == 390

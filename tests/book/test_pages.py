@@ -98,4 +98,11 @@ def test_page_fits_a_phone_and_its_mathematics_sets(address, name):
     found = screenshots.measure(address, f"{name}.html", screenshots.PHONE)
     assert found.pop("width") == screenshots.PHONE
     assert found.pop("height") > 0
+    found.pop("scrollingCode")  # on a phone code may scroll, in its own box
     assert not any(found.values()), found
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("name", [name for name in toc() if name.startswith("notebooks/")])
+def test_no_code_scrolls_on_a_laptop(address, name):
+    assert screenshots.measure(address, f"{name}.html", screenshots.WIDE)["scrollingCode"] == []
