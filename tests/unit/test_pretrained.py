@@ -132,6 +132,13 @@ def test_the_weights_are_those_that_transformers_reads(path):
         torch.testing.assert_close(ours[name], torch.as_tensor(tensor), atol=1e-7, rtol=0)
 
 
+def test_our_own_model_has_the_same_logits(path, model):
+    ids = torch.randint(264, (2, 20), generator=torch.Generator().manual_seed(1))
+    ours = pretrained.to_gpt(path)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids).logits, model(ids).logits, atol=1e-5, rtol=0)
+
+
 def test_the_order_of_rotary_rows_is_undone():
     matrix = np.arange(2 * 8 * 3, dtype=np.float32).reshape(16, 3)
     assert np.array_equal(llama.halves_from_pairs(pairs_from_halves(matrix, 2), 2), matrix)
@@ -272,4 +279,10 @@ def test_the_real_file_is_the_model_it_says():
     assert (options["num_hidden_layers"], options["hidden_size"], options["vocab_size"]) == (30, 576, 49_152)
     assert sum(np.prod(entry.shape) for entry in file.entries.values()) == 134_515_008
     tokenizer = pretrained.tokenizer()
-    assert tokenizer.encode("The capital of France in 1989").tokens[-5:] == ["Ġ", "1", "9", "8", "9"]
+    encoded = tokenizer.encode("The capital of France in 1989 is")
+    assert encoded.tokens[-6:] == ["Ġ", "1", "9", "8", "9", "Ġis"]
+    ids = torch.tensor([encoded.ids])
+    with torch.no_grad():
+        theirs, ours = pretrained.load()[0](ids).logits, pretrained.to_gpt(pretrained.find("smollm2"))(ids).logits
+    torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=0)  # of logits up to 20, after 30 layers
+    assert tokenizer.decode([int(ours[0, -1].argmax())]) == " Paris"

@@ -4,12 +4,19 @@ registry: which, where from, their checksums · gguf: the file format · llama: 
 """
 
 from llmbook.pretrained.gguf import GGUF, GGUFError, read_gguf
-from llmbook.pretrained.llama import llama_options, llama_state, to_fast_tokenizer, to_tokenizer, to_transformers
+from llmbook.pretrained.llama import (
+    llama_options,
+    llama_state,
+    to_fast_tokenizer,
+    to_gpt,
+    to_tokenizer,
+    to_transformers,
+)
 from llmbook.pretrained.registry import MODELS, ModelError, available, download, find
 
 __all__ = [
     "GGUF", "MODELS", "GGUFError", "ModelError", "available", "download", "find", "llama_options", "llama_state",
-    "load", "read_gguf", "to_fast_tokenizer", "to_tokenizer", "to_transformers", "tokenizer",
+    "load", "read_gguf", "to_fast_tokenizer", "to_gpt", "to_tokenizer", "to_transformers", "tokenizer",
 ]  # fmt: skip
 
 

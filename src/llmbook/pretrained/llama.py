@@ -15,6 +15,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from llmbook.pretrained.gguf import GGUF, GGUFError, read_gguf
+from llmbook.transformer import GPT
 
 LAYER = {  # llama.cpp's names within a block, and those of transformers
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
@@ -98,6 +99,12 @@ def to_transformers(path: str | Path) -> Any:
     model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers are no weights, and were not made
     model.tie_weights()
     return model.eval()
+
+
+def to_gpt(path: str | Path) -> GPT:
+    """The book's own ``GPT`` with the file's weights, float32, in evaluation mode: logits as of transformers."""
+    gguf = read_gguf(path)
+    return GPT.from_state(llama_options(gguf) | {"model_type": "llama"}, llama_state(gguf)).eval()
 
 
 def to_tokenizer(path: str | Path) -> Tokenizer:
