@@ -45,16 +45,18 @@ def test_nearly_right_schedules(answer, hint, capsys):
 
 
 def weighted(means, counts):
-    return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
+    return sum(m * n for m, n in zip(means, counts, strict=True) if n) / sum(counts)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
+        (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / sum(n), "NaN times zero is NaN"),
         (lambda m, n: sum(m) / len(n), "mean of the means"),
         (lambda m, n: sum(m), "sum of the means"),
         (lambda m, n: weighted(m, n) * sum(n), "divide it by their number"),
         (lambda m, n: weighted(m, n) * sum(n) / len(n), "not of micro-batches"),
+        (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)), "divide it by their number"),
     ],
 )
 def test_nearly_right_means(answer, hint, capsys):

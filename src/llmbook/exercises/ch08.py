@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 from llmbook.exercises import Case, Mistake, check
@@ -69,16 +71,26 @@ def check_accumulate(function: Callable[[Sequence[float], Sequence[int]], float]
         "three": ([1.0, 2.0, 6.0], [1, 2, 3]),
         "one micro-batch": ([0.7], [11]),
         "one without any label": ([1.5, 0.0], [8, 0]),
+        "one whose mean is NaN, for want of labels": ([1.5, math.nan, 0.5], [6, 0, 2]),
     }
     cases = [Case(name, args, _weighted(*args)) for name, args in trials.items()]
     return check(function, cases, _ACCUMULATE_MISTAKES)
 
 
 def _weighted(means: Sequence[float], counts: Sequence[int]) -> float:
-    return sum(m * n for m, n in zip(means, counts, strict=True)) / sum(counts)
+    return _total(means, counts) / sum(counts)
+
+
+def _total(means: Sequence[float], counts: Sequence[int], skip: bool = True) -> float:
+    """The sum over all tokens; without ``skip`` a micro-batch that has none spoils it by its NaN."""
+    return sum(m * n for m, n in zip(means, counts, strict=True) if n or not skip)
 
 
 _ACCUMULATE_MISTAKES = [
+    Mistake(
+        "a micro-batch without labels spoils the sum: its mean is NaN, and NaN times zero is NaN. Leave it out.",
+        lambda means, counts: _total(means, counts, skip=False) / sum(counts),
+    ),
     Mistake(
         "this is the mean of the means: a token in a short micro-batch counts for more than one in a long one.",
         lambda means, counts: sum(means) / len(means),
@@ -87,14 +99,20 @@ _ACCUMULATE_MISTAKES = [
         "this is the sum of the means. It grows with the number of micro-batches, like a larger learning rate.",
         lambda means, counts: sum(means),
     ),
-    Mistake(
-        "this is the sum over all tokens; divide it by their number.",
-        lambda means, counts: sum(m * n for m, n in zip(means, counts, strict=True)),
-    ),
-    Mistake(
-        "the sum over all tokens is right; divide by the number of *tokens*, not of micro-batches.",
-        lambda means, counts: sum(m * n for m, n in zip(means, counts, strict=True)) / len(counts),
-    ),
+    *[
+        Mistake(
+            "this is the sum over all tokens; divide it by their number.",
+            functools.partial(_total, skip=skip),
+        )
+        for skip in (True, False)
+    ],
+    *[
+        Mistake(
+            "the sum over all tokens is right; divide by the number of *tokens*, not of micro-batches.",
+            lambda means, counts, skip=skip: _total(means, counts, skip) / len(counts),
+        )
+        for skip in (True, False)
+    ],
 ]
 
 
