@@ -4,7 +4,7 @@ They read the stored notebook and run nothing; tests/notebooks/test_guards.py pl
 
 What they cannot see, and a reviewer must look for: a bound so loose that a broken mechanism would meet
 it; a claim that bounds another number than the ≈ before it; figures in the prose as words or whole
-numbers ("three times"); what a picture shows; a reality-check cell that changes an object in place.
+numbers ("three times"); what a picture shows; an optional cell that changes an object in place.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import notebook as nb
 from nbformat import NotebookNode
 
 MAX_LINES = 25
+MAX_COLUMNS = 80  # what a page shows beside its two side bars at 1280 pixels
 MIN_ALT = 20  # characters
 MIN_EXERCISES = 3
 MAX_SECONDS = 60
@@ -41,6 +42,7 @@ FORBIDDEN = {
     "shell": r"\bshell\s*=\s*True|\bos\.system\(|^\s*[!%]",
     "a network fetch": (r"\b(urlopen|urlretrieve)\(|\brequests\.\w+\(|\bhttpx\.|\b(wget|curl)\b|nltk\.download\("),
     "eval or exec": r"(?<![\w.])(eval|exec)\(",
+    "torch's global seed": r"\btorch\.(cuda\.)?manual_seed(_all)?\(|\b(np|numpy)\.random\.seed\(|^\s*random\.seed\(",
     "silenced warnings": r"(filter|simple)(warnings|filter)\(\s*[\"']ignore",
 }
 
@@ -101,7 +103,7 @@ def speaks_where_it_prints(notebook: NotebookNode) -> list[str]:
 
 
 def _prints(statement: ast.stmt) -> bool:
-    if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)):
+    if not _is_call(statement):
         return False
     function = statement.value.func
     return getattr(function, "id", getattr(function, "attr", "")) in ("print", "claim", "show", "display")
@@ -344,6 +346,52 @@ def short_cells(notebook: NotebookNode) -> list[str]:
     ]
 
 
+def narrow_lines(notebook: NotebookNode) -> list[str]:
+    """No line of code, strings and comments included, is wider than the page shows without scrolling."""
+    return [
+        f"{name}: line {number} has {len(line)} characters; at most {MAX_COLUMNS}"
+        for name, cell in code(notebook)
+        for number, line in enumerate(cell.source.splitlines(), start=1)
+        if len(line) > MAX_COLUMNS
+    ]
+
+
+def folded_plumbing(notebook: NotebookNode) -> list[str]:
+    """Cells that only import, draw, claim or print are folded, so that the page shows the lines that matter."""
+    folded = {*nb.FOLDED, "parameters"}
+    solutions = [notebook.cells[index] for index in nb.solution_cells(notebook)]
+    return [
+        f"{name} {what}: fold it with the tag hide-input"
+        for name, cell in code(notebook)
+        if not folded & set(nb.tags(cell)) and not any(cell is s for s in solutions)
+        if (what := _plumbing(cell))
+    ]
+
+
+def _plumbing(cell: NotebookNode) -> str:
+    """What a cell does that a reader may skip; "" for a cell that computes or defines something."""
+    statements = parsed(cell).body
+    if statements and all(isinstance(s, ast.Import | ast.ImportFrom) or _calls(s, "use_style") for s in statements):
+        return "only imports"
+    if statements and all(_calls(s, "claim") for s in statements):
+        return "only claims"
+    if any("image/png" in output.get("data", {}) for output in cell.outputs):
+        return "draws a figure"
+    return ""
+
+
+def _calls(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement is a call of this function or method, or a loop over such calls."""
+    if isinstance(statement, ast.For):
+        return all(_calls(s, name) for s in statement.body)
+    function = statement.value.func if _is_call(statement) else None
+    return getattr(function, "id", getattr(function, "attr", "")) == name
+
+
+def _is_call(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+
+
 def plain_parameters(notebook: NotebookNode) -> list[str]:
     """One cell tagged parameters: literals, each with a comment, `seed` among them."""
     cells = [(name, cell) for name, cell in code(notebook) if "parameters" in nb.tags(cell)]
@@ -396,20 +444,22 @@ def safe_code(notebook: NotebookNode) -> list[str]:
     ]
 
 
-def reality_checks_stand_alone(notebook: NotebookNode) -> list[str]:
-    """Cells tagged reality-check can be left out: no later cell reads what they assign or draw."""
+def optional_cells_stand_alone(notebook: NotebookNode) -> list[str]:
+    """Cells tagged reality-check or real-model can be left out: no other cell reads what they assign or draw."""
+    return [fault for tag in nb.OPTIONAL for fault in _needed_cells(notebook, tag)]
+
+
+def _needed_cells(notebook: NotebookNode, tag: str) -> list[str]:
     faults: list[str] = []
-    owner: dict[str, str] = {}  # a name -> the reality-check cell that assigned it last
+    owner: dict[str, str] = {}  # a name -> the optional cell that assigned it last
     for name, cell in code(notebook):
         stored, loaded = _names(cell)
-        if "reality-check" in nb.tags(cell):
+        if tag in nb.tags(cell):
             owner |= dict.fromkeys(stored, name)
             if shared := sorted(n for n in loaded - stored if re.fullmatch(r"(\w+_)?(rng|generator)", n)):
                 faults.append(f"{name} draws from {shared[0]!r}, so leaving it out changes what follows")
             continue
-        faults += [
-            f"{name} reads {n!r}, assigned in reality-check {owner[n]}" for n in sorted(loaded - stored) if n in owner
-        ]
+        faults += [f"{name} reads {n!r}, assigned in {tag} {owner[n]}" for n in sorted(loaded - stored) if n in owner]
         owner = {n: cell_name for n, cell_name in owner.items() if n not in stored}
     return faults
 
@@ -450,6 +500,11 @@ def opening(notebook: NotebookNode) -> list[str]:
     return faults
 
 
+EXERCISE = re.compile(
+    r"\A\s*\*(?P<kind>Derive|Code|Experiment), (easy|medium|hard), about (5|10|15|20|30|45) minutes\.\*"
+)
+
+
 def exercises(notebook: NotebookNode) -> list[str]:
     """At least three exercises, each with a stub, a folded solution that runs, and one with a checker."""
     text = "\n".join(t for _, t in prose(notebook))
@@ -463,9 +518,20 @@ def exercises(notebook: NotebookNode) -> list[str]:
             faults.append(f"the solution of {label} is not folded (:class: dropdown)")
         elif not _code_between(notebook, f"{{solution-start}} {label}", "{solution-end}"):
             faults.append(f"the solution of {label} has no code that runs")
+        elif not EXERCISE.search(_body(text, label)):
+            faults.append(f"exercise {label} must begin with its kind, like '*Derive, easy, about 10 minutes.*'")
+    kinds = {found["kind"] for label in labels if (found := EXERCISE.search(_body(text, label)))}
+    if len(labels) >= MIN_EXERCISES and len(kinds) < 2:
+        faults.append("the exercises are all of one kind; a chapter mixes deriving, coding and experiments")
     if not any("llmbook.exercises" in cell.source for _, cell in code(notebook)):
         faults.append("no exercise has a checker (llmbook.exercises)")
     return faults
+
+
+def _body(text: str, label: str) -> str:
+    """What stands in the exercise of this label, from behind its options."""
+    start = re.search(rf":label: {re.escape(label)}\s*\n(?:(?::.*)?\n)*(?:```|:::)?\n*", text)
+    return text[start.end() :] if start else ""
 
 
 def _code_between(notebook: NotebookNode, start: str, end: str) -> bool:
@@ -532,6 +598,6 @@ GUARDS: tuple[Callable[[NotebookNode], list[str]], ...] = (
     executed, speaks_where_it_prints, outputs_of_this_source, canonical_form, unique_ids,
     errors_are_announced, no_stderr, no_paths, no_run_times, no_addresses, no_progress_bars, no_svg,
     described_images, measured_is_bounded, measured_by_function, claims_are_sound, has_claims,
-    prose_figures_have_cells, short_cells, plain_parameters, no_trailing_semicolon, safe_code,
-    reality_checks_stand_alone, opening, exercises, article_box, closing,
+    prose_figures_have_cells, short_cells, narrow_lines, folded_plumbing, plain_parameters, no_trailing_semicolon,
+    safe_code, optional_cells_stand_alone, opening, exercises, article_box, closing,
 )  # fmt: skip

@@ -47,12 +47,14 @@ def little() -> NotebookNode:
     cells = [
         new_markdown_cell(OPENING),
         new_code_cell("seed = 0  # of every generator\nsizes = [1, -2]  # GPU: 1000", metadata=tagged("parameters")),
-        new_code_cell("from llmbook.claims import claim, measured\nfrom llmbook.exercises import check"),
+        new_code_cell(
+            "from llmbook.claims import claim, measured\nfrom llmbook.exercises import check",
+            metadata=tagged("hide-input")),
         new_markdown_cell("## Is a sum large?\n\nTake the weight 0.25, half of which is 12.5%: $x = 0.77$."),
         new_code_cell("weight = 0.25\nprint(weight / 2)\nprint(measured(1 + 2))", outputs=[stream("0.125\n≈3\n")]),
-        new_code_cell("claim('The sum is large', 1.0 + 2, at_least=2)", outputs=[
+        new_code_cell("claim('The sum is large', 1.0 + 2, at_least=2)", metadata=tagged("hide-input"), outputs=[
             display("✓ The sum is large: ≈3 (claimed ≥ 2)", claim=claim)]),
-        new_code_cell("show(picture)", metadata={"mystnb": {
+        new_code_cell("show(picture)", metadata={"tags": ["hide-input"], "mystnb": {
             "image": {"alt": "A white square on a white ground."},
             "figure": {"caption": "All is white.", "name": "fig-little"}}},
             outputs=[new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure>"})]),
@@ -78,8 +80,9 @@ def finished(notebook: NotebookNode) -> NotebookNode:
 def exercise(number: int) -> list[NotebookNode]:
     """A stub and a folded solution."""
     label = f"ex-90-{number}"
+    line = "*Derive, easy, about 5 minutes.*" if number == 1 else "*Code, hard, about 30 minutes.*"
     return [
-        new_markdown_cell(f"```{{exercise-start}} Add\n:label: {label}\n```\nAdd {number}."),
+        new_markdown_cell(f"```{{exercise-start}} Add\n:label: {label}\n```\n{line}\n\nAdd {number}."),
         new_code_cell(f"def add_{number}(x):\n    ..."),
         new_markdown_cell("```{exercise-end}\n```"),
         new_markdown_cell(f"```{{solution-start}} {label}\n:class: dropdown\n```"),

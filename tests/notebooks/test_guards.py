@@ -6,7 +6,7 @@ import guards
 import pytest
 from little import PIXEL, display, finished, little, stream, tagged, with_cell
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell, new_output
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 
 def edited(index: int, **changes: object) -> NotebookNode:
@@ -100,6 +100,9 @@ def one_more_measured_section() -> NotebookNode:
 
 LONG = "\n".join(f"x{i} = {i}" for i in range(26))
 NEEDS_REAL = with_cell("y = real + 1", at=9)
+FIGURE = {"mystnb": {"image": {"alt": "A white square........"}, "figure": {"caption": "White.", "name": "fig-x"}}}
+REAL_MODEL = with_cell("logits = model(ids)", at=5, tags=["real-model"])
+REAL_MODEL.cells.insert(6, new_code_cell("print(logits)"))
 DRAWS = with_cell("z = rng.normal()", at=5, tags=["reality-check"])
 
 PLANTED = [
@@ -148,6 +151,14 @@ PLANTED = [
     ("a figure out of nowhere", guards.prose_figures_have_cells, with_prose("As we see, 0.83 is reached.")),
     ("a percentage out of nowhere", guards.prose_figures_have_cells, with_prose("It gains 17 % on average.")),
     ("a cell of 26 lines", guards.short_cells, with_cell(LONG)),
+    ("a line of 81 characters", guards.narrow_lines, with_cell("x = 1  # " + "a" * 72)),
+    ("imports not folded", guards.folded_plumbing, with_cell("import math\nplots.use_style()")),
+    ("claims not folded", guards.folded_plumbing, with_cell("claim('a', 1.5, at_least=1)\nclaim('b', 2, equals=2)")),
+    ("claims in a loop, not folded", guards.folded_plumbing, with_cell("for x in y:\n    claim(x, 1.5, at_least=1)")),
+    ("a figure not folded", guards.folded_plumbing, with_cell(
+        "draw()", new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure>"}), **FIGURE)),
+    ("torch's global seed", guards.safe_code, with_cell("torch.manual_seed(seed)")),
+    ("numpy's global seed", guards.safe_code, with_cell("np.random.seed(seed)")),
     ("no parameters", guards.plain_parameters, with_metadata(1, tags=[])),
     ("a computed parameter", guards.plain_parameters, edited(1, source="seed = 0  # a\nn = 2 * 3  # b")),
     ("a parameter without comment", guards.plain_parameters, edited(1, source="seed = 0")),
@@ -163,9 +174,10 @@ PLANTED = [
     ("a fetch", guards.safe_code, with_cell("urllib.request.urlopen('https://example.org')")),
     ("eval of text", guards.safe_code, with_cell("x = eval('1')")),
     ("silenced warnings", guards.safe_code, with_cell("warnings.filterwarnings('ignore')")),
-    ("reads a reality check's name", guards.reality_checks_stand_alone, NEEDS_REAL),
-    ("reads it in a function", guards.reality_checks_stand_alone, with_cell("def f():\n    return real", at=9)),
-    ("draws from a shared generator", guards.reality_checks_stand_alone, DRAWS),
+    ("reads a reality check's name", guards.optional_cells_stand_alone, NEEDS_REAL),
+    ("reads it in a function", guards.optional_cells_stand_alone, with_cell("def f():\n    return real", at=9)),
+    ("reads a real model's name", guards.optional_cells_stand_alone, REAL_MODEL),
+    ("draws from a shared generator", guards.optional_cells_stand_alone, DRAWS),
     ("no label", guards.opening, replaced("(ch-90)=", "")),
     ("a number in the title", guards.opening, replaced("# A little", "# 90. A little")),
     ("two objectives", guards.opening, replaced("- tell a sum\n  from a difference.\n", "")),
@@ -174,6 +186,9 @@ PLANTED = [
     ("too long a run time", guards.opening, replaced("under 5 s", "under 90 s")),
     ("no launch links", guards.opening, replaced("{download}", "")),
     ("two exercises", guards.exercises, replaced("{exercise-start} Add\n:label: ex-90-3", "")),
+    ("an exercise without its kind", guards.exercises, replaced("*Code, hard, about 30 minutes.*", "")),
+    ("an exercise of unknown length", guards.exercises, replaced("about 30 minutes", "long")),
+    ("exercises of one kind", guards.exercises, replaced("*Derive", "*Code")),
     ("no solution", guards.exercises, unsolved()),
     ("a solution not folded", guards.exercises, replaced("ex-90-2\n:class: dropdown", "ex-90-2")),
     ("a solution without code", guards.exercises, without_solution_code()),
@@ -206,11 +221,14 @@ def test_every_guard_has_a_planted_fault():
     [
         (guards.no_run_times, with_cell("print(t)", stream("≈12.5 s, ≈1,234 s and 3 sums"))),
         (guards.no_paths, with_cell("print(p)", stream("notebooks/work/a and n/a"))),
-        (guards.reality_checks_stand_alone, with_cell("real = 4\nprint(real)", stream("4\n"), at=9)),
+        (guards.optional_cells_stand_alone, with_cell("real = 4\nprint(real)", stream("4\n"), at=9)),
         (guards.prose_figures_have_cells, with_prose("See § 4.1, Python 3.11, `0.83`, and $0.91$.")),
         (guards.prose_figures_have_cells, with_prose("It reached 0.83 {cite:p}`levy2014neural`.")),
         (guards.prose_figures_have_cells, with_prose("% cited: 57.3 (Levy and Goldberg)\nTheirs reached 57.3 points.")),
         (guards.no_trailing_semicolon, with_cell("x = ';'\ny = 1; z = 2")),
+        (guards.folded_plumbing, with_cell("import math\nx = math.pi")),
+        (guards.folded_plumbing, with_cell("import math", tags=["hide-cell"])),
+        (guards.safe_code, with_cell("g = torch.Generator().manual_seed(seed)")),
     ],
 )
 def test_what_is_allowed(guard, notebook):
