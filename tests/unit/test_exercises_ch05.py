@@ -20,13 +20,13 @@ def test_right_answers_pass(capsys):
         return gain * centred / (centred.square().mean(-1, keepdim=True) + eps).sqrt() + bias
 
     def block(x, attend, feed, norm_1, norm_2):
-        y = attend(norm_1(x)) + x
-        return feed(norm_2(y)) + y
+        y = norm_1(attend(x)) + x
+        return norm_2(feed(y)) + y
 
     assert check_layer_norm(layer_norm)
     assert check_layer_norm(lambda x, gain, bias, eps: F.layer_norm(x, x.shape[-1:], gain, bias, eps))
     assert check_block(block)
-    assert check_cache_bytes(lambda n, c, t, b, size: n * b * 2 * t * c * size)
+    assert check_cache_bytes(lambda n, h, g, c, t, b, size: n * b * 2 * t * (c // h) * g * size)
     assert capsys.readouterr().out.count("All right.") == 4
 
 
@@ -50,8 +50,13 @@ def test_an_answer_written_otherwise_is_still_recognised(capsys):
 
     check_layer_norm(unbiased)
     assert "divides by C − 1" in capsys.readouterr().out
+    pasted = lambda x, gain, bias, eps: gain * (x - x.mean(-1, True)) / (x.std(-1, keepdim=True) + eps) + bias  # noqa: E731
+    check_layer_norm(pasted)
+    told = capsys.readouterr().out
+    assert "under the root" in told
+    assert "divides by C − 1" in told
     check_block(lambda x, attend, feed, a, b: b(feed(a(x + attend(x))) + a(x + attend(x))))
-    assert "normalises last" in capsys.readouterr().out
+    assert "the original Transformer's order" in capsys.readouterr().out
 
 
 def test_answers_of_another_kind_are_described(capsys):

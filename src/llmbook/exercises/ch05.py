@@ -49,6 +49,11 @@ def _norm(
 
 _NORM_MISTAKES = [
     Mistake(
+        "two things at once. ε is added to the standard deviation; it belongs under the root, beside the variance. And "
+        "the variance divides by C − 1 (torch's default for `std`); layer normalisation divides by C: `correction=0`.",
+        _norm(divisor=lambda variance, eps: variance.sqrt() + eps, correction=1),
+    ),
+    Mistake(
         "the variance divides by C − 1 (torch's default). Layer normalisation divides by C: `correction=0`.",
         _norm(correction=1),
     ),
@@ -81,7 +86,7 @@ Part = Callable[[Tensor], Tensor]  # a sublayer or a norm: (B, T, C) → (B, T, 
 
 
 def check_block(function: Callable[[Tensor, Part, Part, Part, Part], Tensor]) -> bool:
-    """Check ``function(x, attend, feed, norm_1, norm_2)``: a block that normalises first."""
+    """Check ``function(x, attend, feed, norm_1, norm_2)``: OLMo 2's block, which normalises what a sublayer gives."""
     weight = torch.linspace(0.2, 1.4, 4, dtype=torch.float64)
 
     def attend(x: Tensor) -> Tensor:
@@ -99,8 +104,13 @@ def check_block(function: Callable[[Tensor, Part, Part, Part, Part], Tensor]) ->
     cases = []
     for name, x in {"one position": _random(1, 1, 4), "two texts of three": 5 * _random(2, 3, 4)}.items():
         args = (x, attend, feed, norm_1, norm_2)
-        cases.append(Case(name, args, _pre_norm(*args)))
+        cases.append(Case(name, args, _normed_updates(*args)))
     return check(function, cases, _BLOCK_MISTAKES)
+
+
+def _normed_updates(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
+    x = x + norm_1(attend(x))
+    return x + norm_2(feed(x))
 
 
 def _pre_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
@@ -114,18 +124,11 @@ def _post_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) 
 
 
 def _no_residual(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    return feed(norm_2(attend(norm_1(x))))
-
-
-def _normed_residual(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    y = norm_1(x)
-    y = y + attend(y)
-    z = norm_2(y)
-    return z + feed(z)
+    return norm_2(feed(norm_1(attend(x))))
 
 
 def _side_by_side(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    return x + attend(norm_1(x)) + feed(norm_2(x))
+    return x + norm_1(attend(x)) + norm_2(feed(x))
 
 
 def _no_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
@@ -135,53 +138,68 @@ def _no_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) ->
 
 _BLOCK_MISTAKES = [
     Mistake(
-        "this normalises last: norm(x + f(x)). To normalise first, only what a sublayer *reads* is normalised: "
-        "x + f(norm(x)).",
+        "that is GPT-2's order, x + f(norm(x)). OLMo 2's sublayer reads x itself; its *output* is normed.", _pre_norm
+    ),
+    Mistake(
+        "that is the original Transformer's order, norm(x + f(x)): the sum is normed, so a norm stands on the stream. "
+        "Norm what is added, before it is added: x + norm(f(x)).",
         _post_norm,
     ),
-    Mistake("the sum is missing. A sublayer adds to the stream, it does not replace it: x + f(norm(x)).", _no_residual),
-    Mistake(
-        "the stream itself is replaced by its norm. Keep x as it is, and normalise only what the sublayer reads.",
-        _normed_residual,
-    ),
+    Mistake("the sum is missing. A sublayer adds to the stream, it does not replace it: x + norm(f(x)).", _no_residual),
     Mistake(
         "both sublayers read the same x (GPT-J does that, on purpose). Here the feed-forward layer reads the stream "
         "after attention has added to it.",
         _side_by_side,
     ),
-    Mistake("neither sublayer's input is normalised.", _no_norm),
-    Mistake("norm_1 and norm_2 are swapped.", lambda x, attend, feed, a, b: _pre_norm(x, attend, feed, b, a)),
+    Mistake("neither sublayer's output is normed.", _no_norm),
+    Mistake("norm_1 and norm_2 are swapped.", lambda x, attend, feed, a, b: _normed_updates(x, attend, feed, b, a)),
     Mistake(
         "the feed-forward layer comes first; attention should.",
-        lambda x, attend, feed, a, b: _pre_norm(x, feed, attend, a, b),
+        lambda x, attend, feed, a, b: _normed_updates(x, feed, attend, a, b),
     ),
 ]
 
 
-def check_cache_bytes(function: Callable[[int, int, int, int, int], int]) -> bool:
-    """Check ``function(n_layer, n_embd, length, batch, size)``: bytes of a cache of keys and values."""
+def check_cache_bytes(function: Callable[..., int]) -> bool:
+    """Check ``function(n_layer, n_head, n_kv_head, n_embd, length, batch, size)``: bytes of keys and values kept."""
     inputs = {
-        "GPT-2 small, 1,024 tokens, single precision": (12, 768, 1024, 1, 4),
-        "the same in half precision": (12, 768, 1024, 1, 2),
-        "a batch of 8": (12, 768, 1024, 8, 2),
-        "one layer, one token": (1, 64, 1, 1, 4),
+        "GPT-2 small, 1,024 tokens, single precision": (12, 12, 12, 768, 1024, 1, 4),
+        "the same in half precision": (12, 12, 12, 768, 1024, 1, 2),
+        "a batch of 8": (12, 12, 12, 768, 1024, 8, 2),
+        "SmolLM2 135M: three heads' keys for nine heads' queries": (30, 9, 3, 576, 1024, 1, 2),
+        "one head's keys for all 71 (multi-query)": (32, 71, 1, 4544, 100, 1, 2),
+        "one layer, one token": (1, 2, 2, 64, 1, 1, 4),
     }
-    cases = [Case(name, args, 2 * _product(*args)) for name, args in inputs.items()]
+    cases = [Case(name, args, 2 * _once(*args)) for name, args in inputs.items()]
     return check(function, cases, _CACHE_MISTAKES)
 
 
-def _product(n_layer: int, n_embd: int, length: int, batch: int, size: int) -> int:
-    return n_layer * n_embd * length * batch * size
+def _once(n_layer: int, n_head: int, n_kv_head: int, n_embd: int, length: int, batch: int, size: int) -> int:
+    return n_layer * n_kv_head * (n_embd // n_head) * length * batch * size
 
 
 _CACHE_MISTAKES = [
-    Mistake("half of it: there are keys *and* values.", _product),
-    Mistake("queries are not kept: only the newest token asks.", lambda *args: 3 * _product(*args)),
-    Mistake("that counts numbers, not bytes.", lambda n, c, t, b, size: 2 * n * c * t * b),
-    Mistake("every text in the batch has a cache of its own.", lambda n, c, t, b, size: 2 * n * c * t * size),
-    Mistake("every layer has keys and values of its own.", lambda n, c, t, b, size: 2 * c * t * b * size),
+    Mistake("half of it: there are keys *and* values.", _once),
+    Mistake("queries are not kept: only the newest token asks.", lambda *args: 3 * _once(*args)),
+    Mistake(
+        "right if every head had keys of its own. Where heads share them, only n_kv_head heads are kept, each of "
+        "n_embd / n_head features.",
+        lambda n, h, g, c, t, b, size: 2 * n * c * t * b * size,
+    ),
+    Mistake(
+        "a head's width is n_embd / n_head, also where there are fewer heads of keys: the heads are fewer, not wider.",
+        lambda n, h, g, c, t, b, size: 2 * n * g * c * t * b * size,
+    ),
+    Mistake("that counts numbers, not bytes.", lambda *args: 2 * _once(*args[:-1], 1)),
+    Mistake(
+        "every text in the batch has a cache of its own.",
+        lambda n, h, g, c, t, b, size: 2 * _once(n, h, g, c, t, 1, size),
+    ),
+    Mistake(
+        "every layer has keys and values of its own.", lambda n, h, g, c, t, b, size: 2 * _once(1, h, g, c, t, b, size)
+    ),
     Mistake(
         "length squared is the size of the attention *weights*; the cache holds one key and one value per token.",
-        lambda n, c, t, b, size: 2 * n * c * t * t * b * size,
+        lambda n, h, g, c, t, b, size: 2 * _once(n, h, g, c, t * t, b, size),
     ),
 ]
