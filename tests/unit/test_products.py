@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from llmbook import products, training
-from llmbook.products import FastLinear
+from llmbook.products import FastLayers
 from llmbook.training import TrainingArguments, fit, packed_batches
 from llmbook.transformer import GPT, GPTConfig
 
@@ -37,7 +40,7 @@ def unrounded():
 def test_values_and_gradients_are_torchs(shape, bias):
     layer, x = layer_and_input(shape, bias)
     wanted = [x, *layer.parameters()]
-    with FastLinear():
+    with FastLayers():
         y = layer(x)
     assert type(y.grad_fn).__name__ == "_LinearBackward"
     z = layer(x)
@@ -51,7 +54,7 @@ def test_what_is_frozen_costs_nothing():
     def work(frozen: bool) -> int:
         layer, x = layer_and_input((50,), True)
         layer.weight.requires_grad_(not frozen)
-        with FastLinear(), FlopCounterMode(display=False) as counter:
+        with FastLayers(), FlopCounterMode(display=False) as counter:
             layer(x).sum().backward()
         return counter.get_total_flops()
 
@@ -67,9 +70,62 @@ def test_gradients_per_example():
         return F.linear(rows, weight, layer.bias).square().mean()
 
     batched = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))
-    with FastLinear():
+    with FastLayers():
         ours = batched(layer.weight, x)
     torch.testing.assert_close(ours, batched(layer.weight, x), rtol=1e-5, atol=1e-5)
+
+
+def gelus(x: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """GELU of x and its derivative there, ours and torch's."""
+    found = []
+    for context in (FastLayers(), contextlib.nullcontext()):
+        with context:
+            y = F.gelu(x, approximate="tanh")
+        found.append((y, *torch.autograd.grad(y.sum(), x)))
+    return found
+
+
+def test_gelu_and_its_derivative_are_torchs():
+    x = torch.linspace(-30, 30, 20_001).view(3, -1).requires_grad_()
+    ours, theirs = gelus(x)
+    assert type(ours[0].grad_fn).__name__ == "_GeluBackward"
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
+    extremes = torch.tensor([[-1e30, -1e9, -0.0, 0.0, 1e-30, 1e9]], requires_grad=True)
+    ours, theirs = gelus(extremes)
+    assert torch.equal(ours[0], theirs[0])
+
+
+def test_gelu_per_example_and_in_forms_that_are_not_ours():
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    slope = torch.func.grad(lambda row: F.gelu(row[None], approximate="tanh").sum())
+    with FastLayers():
+        ours = torch.func.vmap(slope)(x)
+        for others in (x.double(), x[0], x.bfloat16()):
+            assert torch.equal(F.gelu(others, approximate="tanh"), torch._C._nn.gelu(others, approximate="tanh"))
+        assert torch.equal(F.gelu(x), torch._C._nn.gelu(x))
+    torch.testing.assert_close(ours, torch.func.vmap(slope)(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a rule of glibc's")
+def test_kept_memory_is_not_cleared_anew_at_each_step():
+    script = """
+import resource, sys
+import torch
+from llmbook.products import keep_memory
+torch.set_num_threads(1)
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.zeros(300_000) for _ in range(10)]  # 12 MB, freed at the end
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+if sys.argv[1] == "keep":
+    keep_memory()
+print([pages() for _ in range(6)][-1])
+"""
+    taken = [
+        int(subprocess.run([sys.executable, "-c", script, word], capture_output=True, text=True, check=True).stdout)
+        for word in ("keep", "leave")
+    ]
+    assert taken[0] < 100 < 1000 < taken[1]
 
 
 def test_the_probe_notices_rounded_factors():
@@ -80,13 +136,13 @@ def test_the_probe_notices_rounded_factors():
 def test_a_processor_that_rounds_is_left_to_torch(monkeypatch):
     monkeypatch.setattr(products, "_keeps_float32", lambda: False)
     layer, x = layer_and_input((50,), True)
-    with FastLinear():
+    with FastLayers():
         assert type(layer(x).grad_fn).__name__ == "AddmmBackward0"
 
 
 def test_other_precisions_are_left_to_torch():
     layer, x = layer_and_input((50,), True)
-    with FastLinear():
+    with FastLayers():
         assert type(layer.double()(x.double()).grad_fn).__name__ == "AddmmBackward0"
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y = layer.float()(x)
@@ -97,7 +153,7 @@ def test_other_precisions_are_left_to_torch():
 
 def test_the_setting_is_put_back_even_after_an_error():
     layer, _ = layer_and_input((50,), True)
-    with FastLinear(), pytest.raises(RuntimeError):
+    with FastLayers(), pytest.raises(RuntimeError):
         layer(torch.zeros(5, 95))
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -111,5 +167,5 @@ def test_fit_trains_as_without(monkeypatch):
         return fit(model, packed_batches(tokens, args), args).column("loss").tolist()
 
     fast = losses()
-    monkeypatch.setattr(training, "FastLinear", contextlib.nullcontext)
+    monkeypatch.setattr(training.loop, "FastLayers", contextlib.nullcontext)
     assert fast == pytest.approx(losses(), abs=1e-5)

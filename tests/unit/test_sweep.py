@@ -204,16 +204,17 @@ def test_the_key_covers_all_that_a_run_executes():
         file = inspect.getsourcefile(inspect.unwrap(part))
         covered |= {(file, number) for number in range(start, start + len(lines))}
     neutral = (
-        "_progress_bar", "shows_progress", "_interrupts", "_Run.", "_Flag", "_ranks", "_sum_over_processes", "_due",
-        "_cuda_devices", "History", "TrainingArguments.", "Recipe.__", "Group", "run", "flops", "forward_flops",
-        "newton_schulz_flops", "stories", "world", "_check", "_logprobs", "Muon.__init__", "optimizer_for", "<lambda>",
+        "progress_bar", "shows_progress", "interrupts", "Run.", "Flag", "ranks", "sum_over_processes", "_due",
+        "_show", "_evaluate_if_due", "held", "keep_memory", "History", "TrainingArguments.", "Recipe.__", "Group",
+        "run", "flops", "forward_flops", "newton_schulz_flops", "stories", "world", "_check", "_logprobs", "_is_a",
+        "_mlp_matrices", "Muon.__init__", "optimizer_for", "<lambda>",
     )  # fmt: skip
     left = {
         name for place, name in seen.items()
         if place not in covered and "toyworld" not in place[0] and "tokenization" not in place[0]
         and not name.startswith(neutral) and not name.split(".")[-1].startswith(neutral)
     }  # fmt: skip
-    assert not left
+    assert not left, sorted(left)
 
 
 def runs_row(recipe):
@@ -277,31 +278,35 @@ def test_a_row_from_before_a_field_was_added_has_its_default():
     assert sweep.missing(group(settings={"plain": TINY}), [strange])[1] == []
 
 
-def stale_rows(path, losses):
-    made = [rows.run("plain", TINY, seed) | {"code": "older"} for seed in range(len(losses))]
-    for row, off in zip(made, losses, strict=True):
-        row["excess"] += off
+def stale_rows(path, settings, off=0.0):
+    """Three seeds of each setting, by older code, the first of which ended elsewhere."""
+    made = [rows.run(name, recipe, seed) | {"code": "older"} for name, recipe in settings.items() for seed in range(3)]
+    made[0]["excess"] += off
     rows.save(made, path)
+    return group(seeds=range(3), settings=settings)
 
 
-def test_rows_of_older_code_are_kept_where_a_seed_run_again_ends_near(path):
-    stale_rows(path, [1e-6, 0.0, 0.0])
-    settings = group(seeds=range(3), settings={"plain": TINY})
-    assert len(sweep.missing(settings, sweep.load(path))[0]) == 3
-    assert sweep.confirm(settings, path) == []
+def test_rows_of_older_code_are_kept_where_one_of_their_kind_ends_near_again(path):
+    settings = {"plain": TINY, "rate": replace(TINY, learning_rate=0.01), "dropout": replace(TINY, dropout=0.5)}
+    groups = stale_rows(path, settings, off=1e-6)
+    assert len(sweep.missing(groups, sweep.load(path))[0]) == 9
+    assert sweep.confirm(groups, path) == []
     kept = sweep.load(path)
-    assert [row["confirmed"] for row in kept] == [{"code": sweep.code_key(), "seed": 0, "apart": -1e-6}] * 3
+    plain = {"code": sweep.code_key(), "setting": "plain", "seed": 0, "apart": -1e-6}
+    found = {name: [row["confirmed"] for row in kept if row["setting"] == name] for name in settings}
+    assert found["plain"] == found["rate"] == [plain] * 3  # another rate takes the same ways
+    assert {confirmed["setting"] for confirmed in found["dropout"]} == {"dropout"}
     assert {row["code"] for row in kept} == {"older"}  # who made them stays written
-    assert sweep.missing(settings, kept)[0] == []
+    assert sweep.missing(groups, kept)[0] == []
+    before = path.read_text(encoding="utf-8")
+    assert sweep.confirm(groups, path) == []  # nothing is left to confirm
+    assert path.read_text(encoding="utf-8") == before
 
 
 def test_rows_that_end_elsewhere_are_not_kept(path):
-    stale_rows(path, [0.5, 0.0, 0.0])
-    before = path.read_text(encoding="utf-8")
-    settings = group(seeds=range(3), settings={"plain": TINY})
-    assert sweep.confirm(settings, path) == ["plain"]
-    assert path.read_text(encoding="utf-8") == before
-    assert len(sweep.missing(settings, sweep.load(path))[0]) == 3
+    groups = stale_rows(path, {"plain": TINY, "dropout": replace(TINY, dropout=0.5)}, off=0.5)
+    assert sweep.confirm(groups, path) == ["plain"]
+    assert {name for name, _ in sweep.missing(groups, sweep.load(path))[0]} == {"plain"}
 
 
 GOOD = {

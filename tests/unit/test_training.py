@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,11 +24,13 @@ from llmbook.tokenization import Vocabulary
 from llmbook.training import (
     NonFiniteLoss,
     TrainingArguments,
+    configure_optimizer,
     evaluate_loss,
     fit,
     latest_checkpoint,
     learning_rate,
     load_corpus,
+    main,
     pack,
     packed_batches,
     padded_batches,
@@ -106,8 +109,28 @@ def test_wsd_holds_then_falls_and_step_halves():
 
 
 @pytest.mark.parametrize(
+    ("kind", "shares"),  # of the peak: at the end of the warm-up, half-way, three quarters of the way, and at the end
+    [("constant", (1, 1, 1, 1)), ("linear", (1, 0.6, 0.4, 0.2)), ("wsd", (1, 1, 0.6, 0.2)),
+     ("cosine", (1, 0.6, 0.2 + 0.8 * (1 - math.sqrt(0.5)) / 2, 0.2)), ("step", (1, 0.5, 0.5, 0.25))],
+)  # fmt: skip
+@pytest.mark.parametrize("warmup", [0, 20])
+def test_a_schedule_goes_from_the_peak_to_its_lower_end(kind, shares, warmup):
+    args = arguments(max_steps=100 + warmup, lr_scheduler_type=kind, warmup_steps=warmup, min_lr_ratio=0.2,
+                     decay_fraction=0.5, learning_rate=3.0)  # fmt: skip
+    assert [learning_rate(warmup + step, args) / 3.0 for step in (0, 50, 75, 100)] == pytest.approx(shares)
+    assert learning_rate(max(0, warmup - 1), args) == 3.0  # the warm-up ends at the peak
+
+
+@pytest.mark.parametrize("kind", ["wsd", "step"])
+def test_nothing_decays_over_no_steps(kind):
+    args = arguments(lr_scheduler_type=kind, decay_fraction=0.0, learning_rate=1.0)
+    assert {learning_rate(step, args) for step in range(12)} == {1.0}
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
-    [("max_steps", 0), ("batch_size", -1), ("learning_rate", float("nan")), ("min_lr_ratio", 1.5),
+    [("max_steps", 0), ("gradient_accumulation_steps", 5), ("batch_size", -1), ("learning_rate", float("nan")),
+     ("min_lr_ratio", 1.5),
      ("lr_scheduler_type", "sine"), ("precision", "float8"), ("warmup_steps", -1)],
 )  # fmt: skip
 def test_bad_arguments_are_named(field, value):
@@ -214,6 +237,23 @@ def test_one_step_is_torchs_adamw_on_the_clipped_gradient():
     torch.testing.assert_close(list(ours.parameters()), list(theirs.parameters()))
 
 
+def test_matrices_decay_and_vectors_and_gains_do_not():
+    model = GPT(GPTConfig(V, 8, 8, 1, 2), generator=torch.Generator().manual_seed(0))
+    model.h[0].ln_1.weight.requires_grad_(False)
+    for p in model.parameters():
+        p.data += 1.0  # biases, too, must have something to lose
+    optimizer = configure_optimizer(model, arguments(weight_decay=0.5, adam_beta1=0.7, adam_beta2=0.9))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    left = {name: (p / before[name]).mean().item() for name, p in model.named_parameters()}
+    assert left == pytest.approx({name: 0.95 if p.ndim == 2 else 1.0 for name, p in before.items()})
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    assert len(trained) == len({id(p) for p in trained}) == len(before) - 1  # tied weights once, frozen ones never
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.7, 0.9)}
+
+
 def test_zero_switches_clipping_off():
     args = arguments(max_grad_norm=0.0)
     (free, history), (never_clipped, _) = train(args), train(arguments(max_grad_norm=1e9))
@@ -233,7 +273,7 @@ def test_evaluation_drops_nothing_out_and_training_goes_on_dropping():
     seen = []
     train(arguments(max_steps=4, eval_steps=1), evaluate=lambda m: seen.append(m.training) or 0.0,
           callback=lambda step, m: seen.append(m.dropout.p))  # fmt: skip
-    assert seen == [False, 0.3] * 4
+    assert seen == [0.3, False] * 4
     (plain, _), (evaluated, _) = train(arguments()), train(arguments(eval_steps=1), evaluate=lambda m: 0.0)
     assert same(plain, evaluated)
 
@@ -278,6 +318,69 @@ def test_accumulation_equals_the_large_batch():
     torch.testing.assert_close(list(one.parameters()), list(four.parameters()), rtol=1e-4, atol=1e-5)
 
 
+def partly_labelled(rows, size=6):
+    """Batches of six rows, of which only these have labels."""
+    get_batch = packed_batches(tokens(), arguments(batch_size=size))
+
+    def batch_of(step):
+        batch = get_batch(step)
+        labels = torch.full_like(batch["labels"], -100)
+        labels[rows] = batch["labels"][rows]
+        return {"input_ids": batch["input_ids"], "labels": labels}
+
+    return batch_of
+
+
+class Padded(Bigram):
+    """The bigram where -100 is not scored; the mean over nothing is NaN, as torch has it."""
+
+    def forward(self, input_ids, labels):
+        logits = self.dropout(self.table[input_ids]) + self.bias
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+        return SimpleNamespace(logits=logits, loss=loss)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("rows", [range(6), [0], [5], [1, 4]])
+def test_micro_batches_of_unequal_size_or_without_labels_make_the_same_step(parts, rows):
+    one, other = Padded(), Padded()
+    args = arguments(batch_size=6, max_steps=3)
+    a = fit(one, partly_labelled(list(rows)), args)
+    b = fit(other, partly_labelled(list(rows)), replace(args, gradient_accumulation_steps=parts))
+    np.testing.assert_allclose(a.column("loss"), b.column("loss"), rtol=1e-5)
+    torch.testing.assert_close(list(one.parameters()), list(other.parameters()), rtol=1e-4, atol=1e-5)
+
+
+def test_micro_batches_weigh_by_what_the_caller_counts():
+    """Labels that are not shifted: a micro-batch whose only label is its first has one target, not none."""
+
+    def loss(model, batch):
+        logits = model.table[batch["input_ids"]]
+        return nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100)
+
+    def first_only(step):
+        batch = packed_batches(tokens(), arguments())(step)
+        labels = torch.full_like(batch["labels"], -100)
+        labels[0, 0], labels[2] = 3, batch["labels"][2]
+        return {"input_ids": batch["input_ids"], "labels": labels}
+
+    ends = []
+    for parts in (1, 4):
+        model = Bigram()
+        fit(model, first_only, arguments(gradient_accumulation_steps=parts, max_steps=2), loss_function=loss,
+            count_targets=lambda batch: int((batch["labels"] != -100).sum()))  # fmt: skip
+        ends.append(list(model.parameters()))
+    torch.testing.assert_close(*ends)
+
+
+def test_a_step_with_nothing_to_predict_and_one_with_too_few_rows_say_so():
+    args = arguments(batch_size=6, gradient_accumulation_steps=3)
+    with pytest.raises(ValueError, match="no target at step 0"):
+        fit(Padded(), partly_labelled([]), args)
+    with pytest.raises(ValueError, match=r"= 3 micro-batches, got 2 at step 0"):
+        fit(Padded(), partly_labelled([0], size=2), args)
+
+
 def test_training_leaves_the_global_generator_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)
@@ -295,6 +398,14 @@ def test_a_loss_that_is_not_finite_names_step_and_batch():
 
     with pytest.raises(NonFiniteLoss, match=r"nan at step 4.*input_ids begin \["):
         train(arguments(), model, callback=spoil)
+
+
+def test_a_gradient_that_is_not_finite_is_told_at_its_own_step():
+    def loss(model, batch):  # finite, with a slope that is not
+        return model(**batch).loss + (model.bias.abs().sum().sqrt() if batch["input_ids"][0, 0] >= 0 else 0.0)
+
+    with pytest.raises(NonFiniteLoss, match=r"gradient's norm is nan at step 0, whose input_ids begin \["):
+        train(arguments(), Bigram(), loss_function=loss)
 
 
 def test_bfloat16_trains_near_float32():
@@ -359,6 +470,113 @@ def test_a_checkpoint_is_neither_overwritten_nor_mistaken(tmp_path):
     with pytest.raises(FileNotFoundError, match="no checkpoint"):
         train(arguments(), checkpoint_dir=tmp_path / "empty", resume=True)
     assert latest_checkpoint(tmp_path).name == "step-00000012"
+
+
+def test_a_finished_run_survives_an_evaluation_that_fails(tmp_path):
+    def fails(model):
+        raise ValueError("too little text")
+
+    args = arguments(eval_steps=6, save_steps=6)
+    for done in (6, 12):
+        with pytest.raises(ValueError, match="too little text"):
+            train(args, checkpoint_dir=tmp_path, evaluate=fails, resume=done > 6)
+        assert latest_checkpoint(tmp_path).name == "step-00000006"  # the evaluation comes first, and fails again
+    whole, history = train(args, evaluate=lambda m: 1.5)
+    resumed, again = train(args, checkpoint_dir=tmp_path, evaluate=lambda m: 1.5, resume=True)
+    assert same(whole, resumed)
+    assert history == again
+    state = json.loads((latest_checkpoint(tmp_path) / "state.json").read_text())
+    assert [row["step"] for row in state["history"]["evaluations"]] == [6, 12]
+
+
+OTHERS = {  # what differs: changes to the configuration, to the tokens, to what the caller says
+    "n_head: 2 there, 4 here": {"n_head": 4},
+    "attn_pdrop: 0.0 there, 0.1 here": {"attn_pdrop": 0.1},
+    "activation_function: 'gelu_new' there, 'relu' here": {"activation_function": "relu"},
+    "layer_norm_epsilon: 1e-05 there, 0.001 here": {"layer_norm_epsilon": 1e-3},
+    "batches:": {"tokens": 3},
+    "vocabulary: 'abc' there, 'abd' here": {"about": {"vocabulary": "abd"}},
+}
+
+
+@pytest.mark.parametrize(("message", "change"), OTHERS.items())
+def test_a_run_is_not_resumed_with_another_model_or_other_data(tmp_path, message, change):
+    def run(tokens=2, about=None, **changes):
+        config = GPTConfig(**{"vocab_size": V, "n_positions": 8, "n_embd": 8, "n_layer": 1, "n_head": 2} | changes)
+        model = GPT(config, generator=torch.Generator().manual_seed(0))
+        row = torch.from_numpy(np.random.default_rng(tokens).integers(V, size=400))
+        args = arguments(max_steps=2)
+        fit(model, packed_batches(row, args), args, checkpoint_dir=tmp_path, resume=bool(list(tmp_path.iterdir())),
+            about=about or {"vocabulary": "abc"})  # fmt: skip
+
+    run()
+    run()
+    with pytest.raises(ValueError, match=message):
+        run(**change)
+
+
+def test_a_model_without_a_configuration_is_known_by_its_layers(tmp_path):
+    train(arguments(), Bigram(dropout=0.3), checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"p=0\.3.*p=0\.2"):
+        train(arguments(), Bigram(dropout=0.2), checkpoint_dir=tmp_path, resume=True)
+
+
+def break_state(folder):
+    (folder / "state.json").write_text("")
+
+
+def break_weights(folder):
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1  # one bit, which safetensors reads without a word
+    (folder / "model.safetensors").write_bytes(bytes(data))
+
+
+def break_moments(folder):
+    (folder / "optimizer.safetensors").unlink()
+
+
+@pytest.mark.parametrize("damage", [break_state, break_weights, break_moments])
+def test_a_damaged_newest_checkpoint_is_passed_over(tmp_path, damage):
+    whole, history = train(arguments())
+    train(arguments(save_steps=4), checkpoint_dir=tmp_path)
+    assert sorted(p.name for p in tmp_path.glob("step-*")) == ["step-00000008", "step-00000012"]  # the last two
+    damage(tmp_path / "step-00000012")
+    with pytest.warns(RuntimeWarning, match="step-00000012 is damaged and passed over"):
+        resumed, again = train(arguments(), checkpoint_dir=tmp_path, resume=True)
+    assert same(whole, resumed)
+    assert history == again
+    for folder in tmp_path.glob("step-*"):
+        damage(folder)
+    with pytest.warns(RuntimeWarning), pytest.raises(ValueError, match="all are damaged"):
+        train(arguments(), checkpoint_dir=tmp_path, resume=True)
+
+
+def test_what_an_earlier_run_left_half_written_is_cleared(tmp_path):
+    (tmp_path / ".writing-abc").mkdir()
+    (tmp_path / ".writing-abc" / "model.safetensors").write_bytes(b"half")
+    train(arguments(), checkpoint_dir=tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".held-by", "step-00000012"]
+
+
+def test_every_file_is_flushed_before_the_checkpoint_has_its_name(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    monkeypatch.setattr(os, "rename", lambda *names, rename=os.rename: (flushed.append("renamed"), rename(*names)))
+    train(arguments(), checkpoint_dir=tmp_path)
+    names = [os.path.basename(path).split("-")[0] for path in flushed]
+    assert set(names[:3]) == {"model.safetensors", "optimizer.safetensors", "state.json"}
+    assert names[3:5] == [".writing", "renamed"]
+    assert flushed[5:] == [str(tmp_path)]
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    process = start(tmp_path)
+    assert [process.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]  # it has saved a first checkpoint
+    with pytest.raises(BlockingIOError, match=f"in use by process {process.pid} on "):
+        train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)
+    process.kill()
+    process.communicate(timeout=60)
+    train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)  # the dead hold nothing
 
 
 SCRIPT = """
@@ -437,6 +655,34 @@ def one_process(tmp_path_factory, text_file):
 def test_two_processes_have_the_losses_of_one(tmp_path, text_file, one_process):
     shell("--corpus", text_file, "--output", str(tmp_path), "--gradient-accumulation-steps", "2", launcher=TORCHRUN)
     np.testing.assert_allclose(losses(tmp_path), losses(one_process[0]), atol=1e-5)
+
+
+def test_two_processes_train_on_where_one_has_nothing_to_score(tmp_path):
+    script = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from test_training import Padded, arguments, fit, partly_labelled
+torch.distributed.init_process_group("gloo")
+history = fit(Padded(), partly_labelled([0]), arguments(batch_size=6, max_steps=3))
+if torch.distributed.get_rank() == 0:
+    print(history.column("loss").tolist())
+torch.distributed.destroy_process_group()
+"""
+    (tmp_path / "script.py").write_text(script.format(tests=os.path.dirname(__file__)))
+    command = [*TORCHRUN[:-1], str(tmp_path / "script.py")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    alone = fit(Padded(), partly_labelled([0]), arguments(batch_size=6, max_steps=3))
+    np.testing.assert_allclose(json.loads(done.stdout), alone.column("loss"), rtol=1e-5)
+
+
+def test_the_shell_checks_what_the_evaluation_needs_before_it_trains(tmp_path):
+    (tmp_path / "short.txt").write_text("the cat sat on the mat. " * 30)
+    with pytest.raises(ValueError, match=r"validation part of corpus .* must hold at least one block of 128, got 73"):
+        main(["--corpus", str(tmp_path / "short.txt"), "--block-size", "128", "--output", str(tmp_path / "o")])
+    assert not (tmp_path / "o").exists()
 
 
 def test_the_shell_leaves_a_model_that_transformers_reads(one_process):

@@ -29,20 +29,21 @@ Row = dict[str, Any]
 # What makes the numbers. A test traces a run and finds what is missing here.
 PARTS = (
     transformer.GPTConfig, transformer.Attention, transformer.MLP, transformer.Block, transformer.GPT.__base__,
-    transformer.GPT, attention.rotary_embedding, attention.apply_rotary, attention._angles,
-    products.FastLinear, products._Linear, products._fits, products._onednn, products._keeps_float32,
+    transformer.GPT, transformer.layers.make_norm, transformer.layers._one_mlp,
+    attention.rotary_embedding, attention.apply_rotary, attention._angles,
+    products.FastLayers, products._Linear, products._Gelu, products._plain, products._fits, products._onednn,
+    products._keeps_float32,
     optimizers.Muon, optimizers.orthogonalize, optimizers.adjusted_lr, optimizers.Combined, optimizers.ScaledAdamW,
     optimizers.block_matrices, optimizers.muon_and_adamw,
-    training.learning_rate, training.padded_batches, training._order_by_length, training.configure_optimizer,
-    training.fit, training._train_step, training._backward, training._targets, training._step_seed,
-    training._autocast, training.row_logprobs,
+    training.learning_rate, training.padded_batches, training.batches._order_by_length, training.configure_optimizer,
+    training.fit, training.loop._Stepper, training.loop._step_seed, training.loop._autocast, training.row_logprobs,
     evaluation.paired_excess, evaluation.mean_and_error,
     Recipe.config.fget, Recipe.arguments, Recipe.seen.fget,
     runs.TwoTasks, runs.tokens_left, runs.next_token_loss, runs.build, runs._start_by_width, runs.optimizer_for,
     runs.Keeper, runs.train, runs._loss, runs.held_out, runs.excess, runs.second_error, runs.rows_of,
 )  # fmt: skip
 CONSTANTS = (
-    training.POOL,
+    training.batches.POOL,
     transformer.IGNORE,
     recipes.LONGEST,
     recipes.WIDTH,
@@ -188,30 +189,35 @@ CLOSE = 0.1  # standard deviations over seeds: a run again that ends so near has
 
 
 def confirm(groups: Mapping[str, Group], path: str | Path = DATA, *, progress: bool | None = None) -> list[str]:
-    """Run one seed of each setting again whose rows other code has made; keep the rows where it ends near its own.
+    """Run again one of the rows of each kind that other code has made; keep the kind's rows if it ends near its own.
 
-    The rows then say so under ``confirmed``: today's key, the seed, and how far apart the two losses were. Code
-    that moved a number would move it by about the spread over seeds. Returns the settings that were not confirmed.
+    A kind is the recipes that take the same ways through the code. The rows then say so under ``confirmed``:
+    today's key, which row was run again, and how far apart the two losses were. Code that moved a number would move
+    it by about the spread over seeds. Returns the settings whose rows were not confirmed.
     """
-    rows = load(path)
-    refused = []
-    todo = [(name, r) for group in groups.values() for name, r in group.settings.items() if _stale(name, r, rows)]
-    for i, (name, recipe) in enumerate(tqdm(todo, disable=not training.shows_progress(progress), unit="setting")):
-        stale = _stale(name, recipe, rows)
-        old = stale[i % len(stale)]
-        losses = [row["excess"] for row in rows if row["setting"] == name]
-        apart = run(name, recipe, old["seed"])["excess"] - old["excess"]
+    rows, kinds, refused = load(path), {}, []
+    for group in groups.values():
+        for name, recipe in group.settings.items():
+            stale = [r for r in rows if r["setting"] == name and _describes(r, recipe) and not is_current(r)]
+            kinds.setdefault(_kind(recipe), []).extend((row, recipe) for row in stale)
+    todo = [kind for kind in kinds.values() if kind]
+    for i, kind in enumerate(tqdm(todo, disable=not training.shows_progress(progress), unit="kind")):
+        old, recipe = kind[(7 * i) % len(kind)]  # not always the first seed
+        apart = run(old["setting"], recipe, old["seed"])["excess"] - old["excess"]
+        losses = [row["excess"] for row in rows if row["setting"] == old["setting"]]
         if len(losses) < 2 or abs(apart) > CLOSE * np.std(losses, ddof=1):
-            refused.append(name)
+            refused += dict.fromkeys(row["setting"] for row, _ in kind)
             continue
-        for row in stale:
-            row["confirmed"] = {"code": code_key(), "seed": old["seed"], "apart": round(apart, 6)}
+        found = {"code": code_key(), "setting": old["setting"], "seed": old["seed"], "apart": round(apart, 6)}
+        for row, _ in kind:
+            row["confirmed"] = found
         save(rows, path)
     return refused
 
 
-def _stale(name: str, recipe: Recipe, rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if row["setting"] == name and _describes(row, recipe) and not is_current(row)]
+def _kind(recipe: Recipe) -> tuple[Any, ...]:
+    """Words and switches as they are, and of each number whether it is zero."""
+    return tuple(v if isinstance(v, str | bool) else v != 0 for v in vars(recipe).values())
 
 
 # ------------------------------------------------------------ the shell
@@ -224,7 +230,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", default="", metavar="TEXT", help="only settings whose name contains the text")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="only these seeds")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, and run nothing")
-    parser.add_argument("--confirm", action="store_true", help="run one seed of each stale setting, to keep the rest")
+    parser.add_argument("--confirm", action="store_true", help="run one stale row of each kind, to keep the rest")
     options = parser.parse_args(argv)
     try:
         _run(options)
