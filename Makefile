@@ -35,9 +35,8 @@ setup: $(READY) ## make .venv with every pinned dependency
 $(READY): requirements.txt constraints.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: this book needs Python 3.11 or newer; none was found on the PATH (name one: make PYTHON=/path/to/python3.12 …)" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: this book needs Python 3.11 or newer, but $(PYTHON) is $$("$(PYTHON)" -V 2>&1)" >&2; exit 1; }
-	@test "$$(cat $(VENV)/.made 2>/dev/null)" = "$(CURDIR)" && test -x $(PY) || "$(PYTHON)" -m venv --clear $(VENV) || { echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@test -x $(VENV)/bin/pip && grep -qF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate || "$(PYTHON)" -m venv --clear $(VENV) || { echo "error: '$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 	@echo "Installing the pinned requirements in $(VENV) (a few minutes the first time) …"
-	@echo "$(CURDIR)" > $(VENV)/.made
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt \
 		|| { echo "error: pip could not install the requirements; is the package index reachable? Run the same command again to resume." >&2; exit 1; }
 	@echo "$(CURDIR)" > $@

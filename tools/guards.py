@@ -27,7 +27,7 @@ MIN_EXERCISES = 3
 MAX_SECONDS = 60
 COPIED_LINES = 6
 
-MEASURED = re.compile(r"≈\s*[-+−]?[\d.,]+(e[-+]?\d+)?%?")
+MEASURED = re.compile(r"≈\s*[-+−]?[\d.,]+(e[-+]?\d+)?%?|≈ “[^”]*”")
 ABSOLUTE_PATH = re.compile(r"(?<![\w.])/(home|root|tmp|work|Users|mnt|usr/local|var/folders)/|\b[A-Z]:\\Users\\")
 RUN_TIME = re.compile(
     r"\b(Wall time|CPU times)\b|\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d"
@@ -260,9 +260,9 @@ def measured_is_bounded(notebook: NotebookNode) -> list[str]:
 
 
 def measured_by_function(notebook: NotebookNode) -> list[str]:
-    """≈ comes from `claim` or `measured`, never from a string in the cell."""
+    """≈ comes from `claim`, `measured` or `written`, never from a string in the cell."""
     return [
-        f"{name} writes ≈ by hand: use measured(…)"
+        f"{name} writes ≈ by hand: use measured(…) or written(…)"
         for name, cell in code(notebook)
         if any(isinstance(node, ast.Constant) and "≈" in str(node.value) for node in ast.walk(parsed(cell)))
     ]

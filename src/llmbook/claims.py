@@ -28,6 +28,15 @@ def measured(value: float, spec: str = ".3g") -> str:
     return f"≈{value:{spec}}"
 
 
+def written(text: str) -> str:
+    """A text that a trained model wrote, behind the sign for *measured*: ``written("the cat")`` is ``'≈ “the cat”'``.
+
+    Another processor may round a near tie the other way and the text then goes on otherwise: the comparison of
+    outputs masks it, and claims bound what matters about it. Closing quotation marks within it are straightened.
+    """
+    return f"≈ “{text.replace('”', chr(34))}”"
+
+
 def claim(
     text: str,
     value: Any,

@@ -239,6 +239,9 @@ def test_measured_number_does_not_support_prose():
     notebook = with_cell("print(measured(x))", stream("≈3.7\n"))
     notebook.cells.insert(4, new_markdown_cell("It is 3.7."))
     assert guards.prose_figures_have_cells(notebook)
+    written = with_cell("print(written(x))", stream("≈ “it costs 3.7”\n"))
+    written.cells.insert(4, new_markdown_cell("It is 3.7."))
+    assert guards.prose_figures_have_cells(written)
 
 
 def test_copied_code_is_found_both_ways_round():

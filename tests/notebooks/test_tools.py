@@ -218,6 +218,8 @@ NBVAL_CELLS = {
     "table, wider": ("print('a  |   ≈12.25 | 3\\n-----------')", "a  | ≈9.5 | 3\n--------\n", True),
     "table, other count": ("print('a  |  ≈12.25 | 3')", "a  | ≈9.5 | 4\n", False),
     "words": ("print('≈0.41 units')", "≈0.41 nats\n", False),
+    "text of a model": ("print('seed 3: ≈ “a cat sat”')", "seed 3: ≈ “a dog\nran 7”\n", True),
+    "words beside it": ("print('seed 3: ≈ “a cat sat”')", "seed 4: ≈ “a cat sat”\n", False),
     "lost": ("pass", "≈0.41\n", False),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmbook import claims
-from llmbook.claims import ClaimFailed, claim, measured
+from llmbook.claims import ClaimFailed, claim, measured, written
 
 FINITE = st.floats(-1e6, 1e6)
 
@@ -136,3 +137,10 @@ def test_measured(value, spec, text):
 def test_measured_refuses_nan():
     with pytest.raises(ValueError, match="NaN"):
         measured(math.nan)
+
+
+@given(st.text())
+def test_what_a_model_wrote_is_masked_whole_whatever_it_wrote(text):
+    shown = f"before {written(text)} after"
+    assert re.sub("≈ “[^”]*”", "≈ text", shown) == "before ≈ text after"
+    assert text.replace("”", '"') in shown
