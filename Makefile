@@ -78,8 +78,8 @@ notebooks: $(READY) ## re-execute and store the chapters (CH=03 for one)
 sweep: $(READY) ## chapter 08's grid: compute what is missing (Ctrl-C stops, the same command resumes)
 	OMP_NUM_THREADS=1 $(PY) -m llmbook.experiments.sweep
 
-ledger: $(READY) ## run the chapters at three seeds and write the claims ledger
-	$(PY) tools/ledger.py
+ledger: $(READY) ## run the chapters at ten seeds and write the claims ledger (CH=03 for one)
+	$(PY) tools/ledger.py $(CH)
 
 bench: $(READY) ## ratios against the peers, measured in one run
 	@failed=0; for b in tests/benchmarks/bench_*.py; do \

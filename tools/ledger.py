@@ -1,8 +1,9 @@
-"""The claims ledger: what every claim of the book measured at three seeds (`make ledger`).
+"""The claims ledger: what every claim of the book measured at ten seeds (`make ledger`).
 
-Runs each chapter at seeds 0, 1 and 2 and writes book/data/claims.json (the values) and book/claims.md (the
-page). A run is kept in .cache/ledger/ under a key of the chapter's code, the library and the pinned
-packages, so that a second call is quick and an interrupted one goes on where it stopped.
+Runs each chapter at seeds 0 to 9 and writes book/data/claims.json (the values) and book/claims.md (the page).
+Given chapters (`make ledger CH=03`), it runs those and keeps the others' values. A run is kept in .cache/ledger/
+under a key of the chapter's code, what that imports and the pinned packages, so that a second call is quick and
+an interrupted one goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nbformat import NotebookNode
 
 from llmbook.files import write_whole
 
-SEEDS = (0, 1, 2)
+SEEDS = tuple(range(10))
 CACHE = nb.ROOT / ".cache" / "ledger"
 VALUES = nb.ROOT / "book" / "data" / "claims.json"
 PAGE = nb.ROOT / "book" / "claims.md"
@@ -231,13 +232,22 @@ def out_of_step(data: dict[str, Any], paths: list[Path]) -> list[str]:
     ]
 
 
+def merged(stored: dict[str, Any], new: list[dict[str, Any]]) -> dict[str, Any]:
+    """The ledger with these chapters in place of their old rows, in the book's order."""
+    kept = {c["chapter"]: c for c in stored["chapters"]} if stored.get("seeds") == list(SEEDS) else {}
+    chapters = kept | {c["chapter"]: c for c in new}
+    return {"seeds": list(SEEDS), "chapters": [chapters[name] for name in sorted(chapters)]}
+
+
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapters", nargs="*", help="chapter numbers; all if none is given")
+    args = parser.parse_args()
     if without := ch.absent():
         print(f"The ledger covers {' and '.join(without)} cells too, and what they need is not here: see `make help`.")
         return 1
     ch.warm_up()
-    paths = nb.find_chapters()
+    paths = nb.find_chapters(args.chapters)
     jobs = [(path, seed) for path in paths for seed in SEEDS]
     try:
         results = ch.in_parallel(run_cached, jobs)
@@ -247,7 +257,8 @@ def main() -> int:
     if any(result.error for result in results):
         return 1
     runs = dict(zip(jobs, results, strict=True))
-    data = {"seeds": list(SEEDS), "chapters": [collect(p, [runs[p, s] for s in SEEDS]) for p in paths]}
+    stored = json.loads(VALUES.read_text(encoding="utf-8")) if args.chapters else {}
+    data = merged(stored, [collect(p, [runs[p, s] for s in SEEDS]) for p in paths])
     write_whole(VALUES, json.dumps(data, ensure_ascii=False, indent=1) + "\n")
     write_whole(PAGE, page(data))
     print(f"wrote {PAGE.relative_to(nb.ROOT)} and {VALUES.relative_to(nb.ROOT)}")

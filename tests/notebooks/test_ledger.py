@@ -80,6 +80,21 @@ def test_runs_are_kept_and_taken_from_the_cache(tmp_path, monkeypatch):
     assert calls == [0, 1]
 
 
+def test_one_chapter_is_renewed_and_the_others_keep_their_rows():
+    seeds = list(ledger.SEEDS)
+    old = {"seeds": seeds, "chapters": [{"chapter": "01_a", "claims": [1]}, {"chapter": "02_b", "claims": [2]}]}
+    new = ledger.merged(old, [{"chapter": "01_a", "claims": [3]}])
+    assert new == {"seeds": seeds, "chapters": [{"chapter": "01_a", "claims": [3]}, {"chapter": "02_b", "claims": [2]}]}
+    assert ledger.merged(old | {"seeds": [0]}, new["chapters"][:1])["chapters"] == new["chapters"][:1]
+
+
+def test_key_follows_the_imports_and_nothing_else():
+    found = {str(path.relative_to(ledger.nb.ROOT / "src" / "llmbook")) for path in ledger.imported(
+        "from llmbook.tokenization import Vocabulary\nfrom llmbook import plots")}  # fmt: skip
+    assert {"__init__.py", "tokenization.py", "plots.py", "bpe.py", "files.py"} <= found
+    assert not {name for name in found if name.startswith(("training", "word2vec", "transformer"))}
+
+
 def test_failed_run_is_not_kept(tmp_path, monkeypatch):
     path = tmp_path / "90_little.ipynb"
     nb.write(little(), path)
