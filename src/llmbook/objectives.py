@@ -1,8 +1,9 @@
-"""Three ways to make a lesson out of plain text: predict the next token, hidden tokens, or hidden spans.
+"""Ways to make a lesson out of plain text: predict the next token, hidden tokens, hidden spans, or any share.
 
 The first needs no code: a causal model's labels are its inputs (``llmbook.training.padded_batches``). Here are
-the other two: BERT's masking, equal draw for draw to transformers' ``DataCollatorForLanguageModeling``, and T5's
-span corruption. Shapes: B rows, T tokens. Labels of −100 are not scored.
+the others: BERT's masking, equal draw for draw to transformers' ``DataCollatorForLanguageModeling``; T5's span
+corruption; and masked diffusion, which hides any share of a text, and so can write one from nothing. Shapes: B rows,
+T tokens. Labels of −100 are not scored.
 """
 
 from __future__ import annotations
@@ -72,6 +73,84 @@ def masked_loss(model: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
     if not bool(chosen.any()):
         raise ValueError("labels leave nothing to score: every one is -100")
     return F.cross_entropy(model.logits(hidden[chosen]), batch["labels"][chosen])
+
+
+# ------------------------------------------------------------ any share hidden (Sahoo et al., 2024; Nie et al., 2025)
+
+
+def hide_shares(
+    input_ids: Tensor,
+    *,
+    mask_token_id: int,
+    generator: torch.Generator,
+    special_tokens_mask: Tensor | None = None,
+    least: float = 1e-3,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Masked diffusion's lesson: ids (B, T) to inputs, labels and weights, all (B, T).
+
+    Each row has a share r of its own, uniform on [``least``, 1], and each of its tokens that is not special is hidden
+    with probability r. A hidden token weighs 1/r, so that all shares count alike: the bound of Sahoo et al. for a
+    rate of hiding that grows evenly with time. The shares of a batch are spread evenly, from a random start.
+    """
+    if not 0 < least < 1:
+        raise ValueError(f"least must lie between 0 and 1, got {least}")
+    if input_ids.dtype != torch.long:
+        raise TypeError(f"input_ids must be a torch.long tensor, got {input_ids.dtype}")
+    B = len(input_ids)
+    share = (torch.rand(1, generator=generator) + torch.arange(B) / B).remainder(1)[:, None]  # (B, 1)
+    share = least + (1 - least) * share
+    hidden = torch.rand(input_ids.shape, generator=generator) < share  # (B, T)
+    if special_tokens_mask is not None:
+        hidden &= ~special_tokens_mask.bool()
+    labels = input_ids.masked_fill(~hidden, IGNORE)
+    return input_ids.masked_fill(hidden, mask_token_id), labels, hidden / share
+
+
+def diffusion_losses(model: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
+    """−ln q of each hidden token times its weight, and 0 elsewhere: (B, T), nats.
+
+    Summed over a row, its mean over many lessons is a bound from above on the row's −ln q(text).
+    """
+    chosen = batch["labels"] != IGNORE  # (B, T)
+    hidden = model(batch["input_ids"], batch.get("attention_mask"))  # (B, T, C)
+    loss = F.cross_entropy(model.logits(hidden[chosen]), batch["labels"][chosen], reduction="none")
+    return torch.zeros(chosen.shape, device=loss.device).masked_scatter(chosen, loss * batch["weights"][chosen])
+
+
+def diffusion_loss(model: Encoder, batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean of :func:`diffusion_losses` over the tokens that might have been hidden (``batch["asked"]``, (B, T)). ()"""
+    return diffusion_losses(model, batch).sum() / batch["asked"].sum()
+
+
+@torch.no_grad()
+def unmask(
+    model: Encoder,
+    input_ids: Tensor,
+    *,
+    mask_token_id: int,
+    steps: int,
+    generator: torch.Generator,
+    attention_mask: Tensor | None = None,
+) -> Tensor:
+    """Write a text where ``input_ids`` (B, T) hold the mask, in ``steps`` rounds of about equal size: (B, T).
+
+    The order is random. All tokens of a round are drawn at once, each from its own distribution, given what stood
+    before the round; so one round draws them independently, and as many rounds as tokens follow the chain rule.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    ids, hidden = input_ids.clone(), input_ids == mask_token_id
+    order = torch.rand(ids.shape, generator=generator).to(ids.device).masked_fill(~hidden, 2.0)
+    rank = order.argsort(dim=1).argsort(dim=1)  # (B, T): 0, 1, … among a row's hidden tokens
+    turn = rank * steps // hidden.sum(dim=1, keepdim=True).clamp(min=1)  # in which round
+    for step in range(steps):
+        now = hidden & (turn == step)
+        if not bool(now.any()):
+            continue
+        logits = model.logits(model(ids, attention_mask)[now])  # (N, V)
+        logits[:, mask_token_id] = -torch.inf
+        ids[now] = torch.multinomial(logits.softmax(-1).cpu(), 1, generator=generator)[:, 0].to(ids.device)
+    return ids
 
 
 # ------------------------------------------------------------ hidden spans (Raffel et al., 2020)

@@ -1,4 +1,4 @@
-"""Masking equals transformers' collator draw for draw; spans can be put back, and have T5's lengths."""
+"""Masking equals transformers' collator draw for draw; spans can be put back; masked diffusion's loss is unbiased."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,15 @@ from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFas
 
 from llmbook.objectives import (
     corrupt_spans,
+    diffusion_loss,
+    diffusion_losses,
+    hide_shares,
     hide_spans,
     mask_tokens,
     masked_loss,
     random_spans_noise_mask,
     restore_spans,
+    unmask,
 )
 from llmbook.transformer import IGNORE, Encoder, EncoderDecoder, GPTConfig
 
@@ -116,6 +120,117 @@ def test_masked_loss_scores_the_chosen_only():
     assert loss.item() == pytest.approx(torch.stack(by_hand).mean().item(), abs=1e-6)
     with pytest.raises(ValueError, match="nothing to score"):
         masked_loss(encoder, {"input_ids": ids, "labels": torch.full_like(ids, IGNORE)})
+
+
+# ---------------------------------------------------------------------------------------- any share hidden
+
+
+def shares(ids, seed=0, **options):
+    return hide_shares(ids, mask_token_id=MASK, generator=generator(seed), **options)
+
+
+def test_shares_are_spread_over_a_batch():
+    ids = torch.randint(1, MASK, (64, 500), generator=generator())
+    inputs, labels, weights = shares(ids)
+    hidden = labels != IGNORE
+    assert torch.equal(inputs == MASK, hidden)
+    assert torch.equal(inputs[~hidden], ids[~hidden])
+    assert torch.equal(labels[hidden], ids[hidden])
+    share = hidden.float().mean(1)
+    assert share.sort().values == pytest.approx(torch.linspace(0, 1, 64), abs=0.1)
+    for row, hid, r in zip(weights, hidden, share, strict=True):
+        assert (row[~hid] == 0).all()
+        if r > 0.2:
+            assert row[hid].unique().item() == pytest.approx(1 / r.item(), rel=0.25)
+
+
+def test_special_tokens_stay_and_every_row_has_every_share():
+    ids = torch.full((8, 30), 5)
+    special = torch.zeros_like(ids).bool()
+    special[:, [0, -1]] = True
+    counts = []
+    for seed in range(200):
+        inputs, _, _ = shares(ids, seed, special_tokens_mask=special)
+        assert (inputs[special] == 5).all()
+        counts.append((inputs == MASK).sum(1) / 28)
+    counts = torch.stack(counts)  # (200, 8): each row's share is uniform, whatever its place in the batch
+    assert counts.mean(0) == pytest.approx(torch.full((8,), 0.5), abs=4 * 0.3 / 200**0.5)
+
+
+class Uniform(torch.nn.Module):
+    """Knows nothing: every word is as likely."""
+
+    def forward(self, ids, mask=None):
+        return torch.nn.functional.one_hot(ids, WORDS).float()
+
+    def logits(self, hidden):
+        return torch.zeros(*hidden.shape[:-1], WORDS)
+
+
+def test_the_bound_of_a_model_that_knows_nothing_is_ln_v():
+    """E[Σ hidden/r] is the number of tokens, whatever the shares: without 1/r it would be half."""
+    ids, total = torch.randint(1, MASK, (32, 40), generator=generator()), []
+    for seed in range(100):
+        inputs, labels, weights = shares(ids, seed)
+        batch = {"input_ids": inputs, "labels": labels, "weights": weights, "asked": torch.ones_like(ids)}
+        assert diffusion_losses(Uniform(), batch).shape == ids.shape
+        total.append(diffusion_loss(Uniform(), batch).item())
+    assert np.mean(total) == pytest.approx(np.log(WORDS), rel=0.02)
+
+
+def test_diffusion_loss_by_hand():
+    encoder = Encoder(GPTConfig(WORDS, 16, n_embd=8, n_layer=1, n_head=2), generator=generator())
+    ids = torch.randint(1, MASK, (4, 12), generator=generator())
+    inputs, labels, weights = shares(ids)
+    batch = {"input_ids": inputs, "labels": labels, "weights": weights, "asked": torch.ones_like(ids)}
+    scores = encoder.logits(encoder(inputs)).log_softmax(-1)
+    by_hand = sum(-scores[b, t, ids[b, t]] * weights[b, t] for b, t in (labels != IGNORE).nonzero()) / ids.numel()
+    assert diffusion_loss(encoder, batch).item() == pytest.approx(by_hand.item(), abs=1e-5)
+
+
+class Counting(torch.nn.Module):
+    """Certain of one more than the number of words that it can see; remembers how often it was asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def forward(self, ids, mask=None):
+        seen = (ids != MASK).sum(1)
+        self.calls.append(ids.clone())
+        return seen[:, None, None].expand(*ids.shape, 1)
+
+    def logits(self, hidden):
+        return torch.nn.functional.one_hot(hidden[..., 0] + 1, WORDS).float() * 1e4 + 2e4 * torch.eye(WORDS)[MASK]
+
+
+@pytest.mark.parametrize("steps", [1, 3, 12, 40])
+def test_unmasking_fills_all_in_so_many_rounds(steps):
+    ids = torch.full((5, 12), MASK)
+    ids[0, :8] = 0  # fewer to fill, and given words stay
+    model = Counting()
+    written = unmask(model, ids, mask_token_id=MASK, steps=steps, generator=generator())
+    assert (written != MASK).all()
+    assert (written[0, :8] == 0).all()
+    assert len(model.calls) == min(steps, 12)
+    if steps == 1:
+        assert (written[1:] == 1).all()  # all at once, from nothing
+    if steps >= 12:
+        assert all(sorted(row.tolist()) == list(range(1, 13)) for row in written[1:])  # one after the other
+        assert written[1].tolist() != written[2].tolist()  # in an order of its own
+    if steps == 3:
+        assert sorted(written[1].tolist()) == [1] * 4 + [5] * 4 + [9] * 4
+    again = unmask(model, ids, mask_token_id=MASK, steps=steps, generator=generator())
+    assert torch.equal(written, again)
+
+
+def test_bad_shares_of_a_diffusion():
+    with pytest.raises(ValueError, match="least must lie between 0 and 1, got 0"):
+        shares(torch.ones(2, 3, dtype=torch.long), least=0)
+    with pytest.raises(TypeError, match=r"torch\.long"):
+        shares(torch.ones(2, 3))
+    with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
+        unmask(Counting(), torch.ones(2, 3, dtype=torch.long), mask_token_id=MASK, steps=0, generator=generator())
 
 
 # ------------------------------------------------------------------------------------------- hidden spans
