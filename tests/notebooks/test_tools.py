@@ -30,7 +30,7 @@ def chapter(folder: Path, *cells: nbformat.NotebookNode, name: str = "90_little.
 def tool(*arguments: str | Path) -> subprocess.CompletedProcess:
     """Run tools/chapters.py as the Makefile does."""
     command = [sys.executable, nb.ROOT / "tools" / "chapters.py", *arguments]
-    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120)
+    return subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=1800)
 
 
 CLAIM = "from llmbook.claims import claim\nclaim('The seed is small', seed + 0.5, at_most={bound})"
