@@ -1,5 +1,11 @@
-"""Assertions in the tests' own helpers say as much as those in the tests."""
+"""Settings of all unit tests."""
 
 import pytest
+from hypothesis import settings
 
+# Assertions in the tests' own helpers say as much as those in the tests.
 pytest.register_assert_rewrite("checking")
+
+# hypothesis fails an example that takes longer than 200 ms; on a busy machine any may.
+settings.register_profile("book", deadline=None)
+settings.load_profile("book")
