@@ -7,84 +7,98 @@ import torch
 import torch.nn.functional as F
 from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong, said
 
-from llmbook.exercises.ch04 import check_attention, check_causal_mask, check_merge
+from llmbook.exercises.ch04 import check_grouped_query, check_merge, check_window_mask
 
 
-@pytest.mark.parametrize("checker", [check_attention, check_causal_mask, check_merge])
+@pytest.mark.parametrize("checker", [check_window_mask, check_grouped_query, check_merge])
 def test_a_stub_is_not_attempted(checker, capsys):
     assert_not_attempted(checker, capsys)
 
 
+def distance(n):
+    """i − j, for query i and key j."""
+    return torch.arange(n)[:, None] - torch.arange(n)
+
+
 RIGHT_MASKS = [
-    lambda n: torch.ones(n, n).tril().bool(),
-    lambda n: torch.ones(n, n).tril(),
-    lambda n: torch.arange(n)[:, None] >= torch.arange(n),
+    lambda n, w: torch.ones(n, n).tril().triu(1 - w).bool(),
+    lambda n, w: torch.ones(n, n).tril() - torch.ones(n, n).tril(-w),
+    lambda n, w: (distance(n) >= 0) & (distance(n) < w),
 ]
 
 
 @pytest.mark.parametrize("answer", RIGHT_MASKS)
 def test_right_masks(answer, capsys):
-    assert_right(check_causal_mask, answer, capsys)
+    assert_right(check_window_mask, answer, capsys)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda n: torch.ones(n, n).tril(-1).bool(), "no longer sees itself"),
-        (lambda n: torch.arange(n)[:, None] > torch.arange(n), "no longer sees itself"),
-        (lambda n: torch.ones(n, n).tril(1), "also sees i + 1"),
-        (lambda n: torch.ones(n, n).triu().bool(), "turned over"),
-        (lambda n: torch.ones(n, n).triu(1).bool(), "means “hidden”"),
+        (lambda n, w: (distance(n) >= 0) & (distance(n) <= w), "one key too many"),
+        (lambda n, w: (distance(n) > 0) & (distance(n) <= w), "no longer sees itself"),
+        (lambda n, w: distance(n).abs() < w, "reaches forwards"),
+        (lambda n, w: (distance(n) <= 0) & (distance(n) > -w), "turned over"),
+        (lambda n, w: distance(n) >= 0, "the causal mask alone"),
+        (lambda n, w: (distance(n) < 0) | (distance(n) >= w), "means “hidden”"),
     ],
 )
 def test_nearly_right_masks(answer, hint, capsys):
-    assert_nearly(check_causal_mask, answer, hint, capsys)
+    assert_nearly(check_window_mask, answer, hint, capsys)
 
 
 def test_wrong_masks(capsys):
-    assert "your answer was" in assert_wrong(check_causal_mask, lambda n: torch.ones(n, n), capsys)
-    assert "shape (3,)" in said(check_causal_mask, lambda n: torch.ones(3), capsys)[1]
+    assert "your answer was" in assert_wrong(check_window_mask, lambda n, w: torch.ones(n, n), capsys)
+    assert "shape (3,)" in said(check_window_mask, lambda n, w: torch.ones(3), capsys)[1]
 
 
-def right_attention(q, k, v):
-    scores = torch.einsum("...td,...sd->...ts", q, k) / math.sqrt(q.shape[-1])
-    return torch.softmax(scores, dim=-1) @ v
+def by_groups(q, k, v):
+    """Nothing copied: the query's heads get an axis for their group."""
+    q = q.unflatten(-3, (k.shape[-3], -1))  # (..., G, H/G, T, d)
+    weights = torch.softmax(q @ k.mT[..., None, :, :] / math.sqrt(q.shape[-1]), dim=-1)
+    return (weights @ v[..., None, :, :]).flatten(-4, -3)
 
 
-@pytest.mark.parametrize("answer", [right_attention, F.scaled_dot_product_attention])
-def test_right_attention(answer, capsys):
-    assert_right(check_attention, answer, capsys)
+def grouped(share, scale=lambda q: q.shape[-1] ** -0.5):
+    def answer(q, k, v):
+        k, v = (share(x, q.shape[-3]) for x in (k, v))
+        return torch.softmax(q @ k.mT * scale(q), -1) @ v
+
+    return answer
 
 
-def softmaxed(scale=lambda d: 1 / math.sqrt(d), dim=-1, after=1.0):
-    return lambda q, k, v: torch.softmax(q @ k.mT * scale(q.shape[-1]), dim) @ v * after
+def neighbours(x, heads):
+    return x.repeat_interleave(heads // x.shape[-3], dim=-3)
 
 
-def overflowing(q, k, v):
-    p = torch.exp(q @ k.mT / math.sqrt(q.shape[-1]))
-    return p @ v / p.sum(-1, keepdim=True)
+def tiled(x, heads):
+    return x.repeat(*[1] * (x.dim() - 3), heads // x.shape[-3], 1, 1)
+
+
+@pytest.mark.parametrize(
+    "answer", [by_groups, grouped(neighbours), lambda *x: F.scaled_dot_product_attention(*x, enable_gqa=True)]
+)
+def test_right_groups(answer, capsys):
+    assert_right(check_grouped_query, answer, capsys)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (softmaxed(lambda d: 1), "not divided by √d_k"),
-        (softmaxed(lambda d: 1 / d), "you divide by d_k"),
-        (softmaxed(math.sqrt), "you multiply by √d_k"),
-        (softmaxed(dim=-2), "runs over the queries"),
-        (lambda q, k, v: softmaxed(lambda d: 1)(q, k, v) / math.sqrt(q.shape[-1]), "after the softmax"),
-        (overflowing, "exp overflows"),
+        (grouped(tiled), "`repeat_interleave`, not `repeat`"),
+        (grouped(lambda x, heads: x[..., :1, :, :]), "reads the first key head"),
+        (grouped(lambda x, heads: x.mean(-3, keepdim=True)), "averaged"),
+        (grouped(neighbours, lambda q: 1.0), "not divided by √d"),
+        (grouped(neighbours, lambda q: (q.shape[-1] * q.shape[-3]) ** -0.5), "all heads together"),
     ],
 )
-def test_nearly_right_attention(answer, hint, capsys):
-    assert_nearly(check_attention, answer, hint, capsys)
+def test_nearly_right_groups(answer, hint, capsys):
+    assert_nearly(check_grouped_query, answer, hint, capsys)
 
 
-def test_wrong_attention(capsys):
-    assert "your answer has shape (1, 5); the right one has (2, 5)" in assert_wrong(
-        check_attention, lambda q, k, v: v.mean(-2, keepdim=True), capsys
-    )
-    _, words = said(check_attention, lambda q, k, v: q @ k @ v, capsys)
+def test_wrong_groups(capsys):
+    assert "your answer has shape" in assert_wrong(check_grouped_query, lambda q, k, v: v, capsys)
+    _, words = said(check_grouped_query, lambda q, k, v: q @ k.mT @ v, capsys)
     assert "raised RuntimeError" in words
 
 
@@ -99,10 +113,19 @@ def test_right_merge(capsys):
     assert_right(check_merge, merge, capsys)
 
 
-def relative_to_the_second(first, second):
+def one_comparison_for_all_rows(first, second):
+    m = first[0] if first[0].max() >= second[0].max() else second[0]
+    return relative_to(m, first, second)
+
+
+def one_number_for_all_rows(first, second):
+    return relative_to(torch.cat([first[0], second[0]]).max().expand_as(first[0]), first, second)
+
+
+def relative_to(m, first, second):
     (m1, l1, o1), (m2, l2, o2) = first, second
-    a = l1 * (m1 - m2).exp()
-    return m2, a + l2, (a * o1 + l2 * o2) / (a + l2)
+    a, b = l1 * (m1 - m).exp(), l2 * (m2 - m).exp()
+    return m, a + b, (a * o1 + b * o2) / (a + b)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +135,9 @@ def relative_to_the_second(first, second):
         (lambda a, b: merge(a, b, lambda x: torch.exp(-x)), "sign is the other way round"),
         (lambda a, b: (*merge(a, b)[:2], merge(a, b)[1] * merge(a, b)[2]), "divide it by the new l"),
         (lambda a, b: (*merge(a, b)[:2], (a[2] + b[2]) / 2), "plain mean"),
-        (relative_to_the_second, "the new maximum is the larger"),
+        (lambda a, b: relative_to(b[0], a, b), "the new maximum is the larger"),
+        (one_comparison_for_all_rows, "one block's maxima serve for all"),
+        (one_number_for_all_rows, "one maximum serves for all"),
     ],
 )
 def test_nearly_right_merge(answer, hint, capsys):

@@ -1,4 +1,4 @@
-"""Checkers of chapter 04: the causal mask, attention itself, and the merge of two blocks' softmaxes."""
+"""Checkers of chapter 04: a sliding window's mask, grouped-query attention, the merge of two blocks' softmaxes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from llmbook.attention import causal_mask, scaled_dot_product_attention
 from llmbook.exercises import Case, Mistake, check
 
 
-def check_causal_mask(function: Callable[[int], Tensor]) -> bool:
-    """Check ``function(length)``: a boolean (T, T) tensor, True where query i may look at key j."""
-    cases = [Case(f"{n} token{'s' * (n > 1)}", (n,), causal_mask(n)) for n in (4, 1, 7)]
-    return check(lambda n: _as_boolean(function(n)), cases, _MASK_MISTAKES)
+def _window(length: int, window: int) -> Tensor:
+    """True where query i may look at key j: itself and the ``window`` − 1 positions before; (T, T)."""
+    return causal_mask(length).triu(1 - window)
+
+
+def check_window_mask(function: Callable[[int, int], Tensor]) -> bool:
+    """Check ``function(length, window)``: (T, T), True where query i may look at key j, the last ``window`` keys."""
+    sizes = [(5, 2), (4, 1), (7, 3), (3, 8)]
+    cases = [Case(f"{n} tokens, a window of {w}", (n, w), _window(n, w)) for n, w in sizes]
+    return check(lambda n, w: _as_boolean(function(n, w)), cases, _MASK_MISTAKES)
 
 
 def _as_boolean(answer: object) -> object:
@@ -26,36 +32,43 @@ def _as_boolean(answer: object) -> object:
 
 _MASK_MISTAKES = [
     Mistake(
-        "the mask is shifted by one: position i no longer sees itself, and the first position sees nothing. "
-        "Position i has read token i; what it must not see is i + 1.",
-        lambda n: causal_mask(n).tril(-1),
+        "the window holds one key too many. With a window of 1 a position sees itself and nothing else.",
+        lambda n, w: _window(n, w + 1),
     ),
     Mistake(
-        "the mask is shifted by one: position i also sees i + 1, the very token that it will have to predict.",
-        lambda n: torch.ones(n, n).tril(1).bool(),
+        "the mask is shifted by one: position i no longer sees itself, and the first position sees nothing. "
+        "Position i has read token i; what it must not see is i + 1.",
+        lambda n, w: causal_mask(n).tril(-1).triu(-w),
+    ),
+    Mistake(
+        "the window reaches forwards as well: position i also sees what it will have to predict.",
+        lambda n, w: torch.ones(n, n).tril(w - 1).triu(1 - w).bool(),
     ),
     Mistake(
         "this is the mask turned over: each position sees itself and its future. Rows are queries, columns keys.",
-        lambda n: causal_mask(n).T,
+        lambda n, w: _window(n, w).T,
+    ),
+    Mistake(
+        "this is the causal mask alone: nothing far back is hidden yet.",
+        lambda n, w: causal_mask(n),
     ),
     Mistake(
         "your True means “hidden”. Here, as in `F.scaled_dot_product_attention`, True means “may look”.",
-        lambda n: ~causal_mask(n),
+        lambda n, w: ~_window(n, w),
     ),
 ]
 
 
-def check_attention(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
-    """Check ``function(query, key, value)``, (T, d), (S, d), (S, d_v) → (T, d_v), without a mask."""
+def check_grouped_query(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> bool:
+    """Check ``function(query, key, value)``, (..., H, T, d), (..., G, S, d), (..., G, S, d_v) → (..., H, T, d_v)."""
     inputs = {
-        "2 queries, 3 keys": _random((2, 4), (3, 4), (3, 5)),
-        "as many queries as keys": _random((4, 6), (4, 6), (4, 6)),
-        "one key: the output is its value": _random((3, 4), (1, 4), (1, 2)),
-        "a batch of 2": _random((2, 3, 4), (2, 5, 4), (2, 5, 4)),
-        "scores in the thousands": tuple(60 * x for x in _random((2, 4), (3, 4), (3, 5))),
+        "4 query heads, 2 key heads": _random((4, 2, 4), (2, 3, 4), (2, 3, 5)),
+        "6 query heads, 2 key heads, a batch of 2": _random((2, 6, 3, 4), (2, 2, 5, 4), (2, 2, 5, 4)),
+        "one key head for all": _random((4, 3, 4), (1, 5, 4), (1, 5, 2)),
+        "a key head for each query head": _random((3, 2, 4), (3, 4, 4), (3, 4, 4)),
     }
-    cases = [Case(name, args, scaled_dot_product_attention(*args)) for name, args in inputs.items()]
-    return check(function, cases, _ATTENTION_MISTAKES)
+    cases = [Case(name, args, scaled_dot_product_attention(*args, enable_gqa=True)) for name, args in inputs.items()]
+    return check(function, cases, _GROUPING_MISTAKES)
 
 
 def _random(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -63,42 +76,42 @@ def _random(*shapes: tuple[int, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
 
 
-def _attend(scale: Callable[[int], float], axis: int = -1, after: Callable[[int], float] = lambda d: 1.0):
-    """Attention with its scale or its softmax changed."""
+def _grouped(share: Callable[[Tensor, int], Tensor], scale: Callable[[Tensor], float] = lambda q: q.shape[-1] ** -0.5):
+    """Grouped-query attention with another rule of who reads which head, or another scale."""
 
     def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        d = query.shape[-1]
-        return torch.softmax(query @ key.mT * scale(d), axis) * after(d) @ value
+        key, value = (share(x, query.shape[-3]) for x in (key, value))
+        return torch.softmax(query @ key.mT * scale(query), -1) @ value
 
     return attention
 
 
-def _overflowing(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    powers = (query @ key.mT / math.sqrt(query.shape[-1])).exp()
-    return powers / powers.sum(-1, keepdim=True) @ value
+def _neighbours(x: Tensor, heads: int) -> Tensor:
+    return x.repeat_interleave(heads // x.shape[-3], dim=-3)
 
 
-_ATTENTION_MISTAKES = [
+def _in_turn(x: Tensor, heads: int) -> Tensor:
+    return torch.cat([x] * (heads // x.shape[-3]), dim=-3)
+
+
+_GROUPING_MISTAKES = [
     Mistake(
-        "the scores are not divided by √d_k. With more features the softmax would harden.",
-        _attend(lambda d: 1.0),
+        "the key heads are dealt out in turn (0, 1, 0, 1). A group is made of *neighbours* (0, 0, 1, 1): "
+        "`repeat_interleave`, not `repeat`.",
+        _grouped(_in_turn),
     ),
     Mistake(
-        "you divide by d_k; it is the standard deviation of q·k that grows, and that is √d_k.",
-        _attend(lambda d: 1 / d),
-    ),
-    Mistake("you multiply by √d_k where you should divide.", _attend(math.sqrt)),
-    Mistake(
-        "the softmax runs over the queries. Each query's weights over the *keys* must sum to 1: the last axis.",
-        _attend(lambda d: d**-0.5, axis=-2),
+        "every query head reads the first key head; the others are never used.",
+        _grouped(lambda x, heads: x[..., :1, :, :].expand(*x.shape[:-3], heads, *x.shape[-2:])),
     ),
     Mistake(
-        "you divide by √d_k after the softmax; then the weights no longer sum to 1.",
-        _attend(lambda d: 1.0, after=lambda d: d**-0.5),
+        "the key heads are averaged; each group of query heads has one of its own.",
+        _grouped(lambda x, heads: x.mean(-3, keepdim=True).expand(*x.shape[:-3], heads, *x.shape[-2:])),
     ),
+    Mistake("the scores are not divided by √d.", _grouped(_neighbours, lambda q: 1.0)),
     Mistake(
-        "right on small scores, but exp overflows on large ones. Subtract each row's maximum first: it cancels.",
-        _overflowing,
+        "the scale is that of all heads together, √(H·d); each head divides by the root of its own width.",
+        _grouped(_neighbours, lambda q: 1 / math.sqrt(q.shape[-1] * q.shape[-3])),
     ),
 ]
 
@@ -115,10 +128,15 @@ def summarise(scores: Tensor, value: Tensor) -> Block:
 
 def check_merge(function: Callable[[Block, Block], Block]) -> bool:
     """Check ``function(first, second)``: the (m, l, o) of two blocks of keys become that of their union."""
+    offsets = {  # of the second block's scores, one per query
+        "the maximum is in the first block": (-3.0, -3.0),
+        "the maximum is in the second block": (3.0, 3.0),
+        "the first query's maximum is in the first block, the second's in the second": (-3.0, 3.0),
+    }
     cases = []
-    for name, offset in (("the maximum is in the first block", -3.0), ("the maximum is in the second block", 3.0)):
+    for name, offset in offsets.items():
         scores, more, value, more_value = _random((2, 3), (2, 4), (3, 5), (4, 5))
-        scores, more = scores.clamp(-1, 1), more.clamp(-1, 1) + offset
+        scores, more = scores.clamp(-1, 1), more.clamp(-1, 1) + torch.tensor(offset, dtype=scores.dtype)[:, None]
         whole = summarise(torch.cat([scores, more], dim=-1), torch.cat([value, more_value]))
         cases.append(Case(name, (summarise(scores, value), summarise(more, more_value)), whole))
     return check(function, cases, _MERGE_MISTAKES)
@@ -138,11 +156,26 @@ def _plain_mean(first: Block, second: Block) -> Block:
     return peak, total, (first[2] + second[2]) / 2
 
 
-def _last_maximum(first: Block, second: Block) -> Block:
-    """Everything relative to the second block's maximum, even where the first's is larger."""
+def _relative_to(peak: Tensor, first: Block, second: Block) -> Block:
+    """Everything relative to the given maximum, whether or not it is the larger in every row."""
     (m1, l1, o1), (m2, l2, o2) = first, second
-    l1 = l1 * (m1 - m2).exp()
-    return m2, l1 + l2, (l1 * o1 + l2 * o2) / (l1 + l2)
+    l1, l2 = l1 * (m1 - peak).exp(), l2 * (m2 - peak).exp()
+    return peak, l1 + l2, (l1 * o1 + l2 * o2) / (l1 + l2)
+
+
+def _last_maximum(first: Block, second: Block) -> Block:
+    return _relative_to(second[0], first, second)
+
+
+def _one_blocks_maximum(first: Block, second: Block) -> Block:
+    """One comparison for all rows: the maximum of whichever block holds the largest score of all."""
+    return _relative_to(first[0] if first[0].max() > second[0].max() else second[0], first, second)
+
+
+def _one_number(first: Block, second: Block) -> Block:
+    """One maximum for all rows: right in exact arithmetic once divided, but a far lower row underflows."""
+    peak = torch.maximum(first[0].max(), second[0].max())
+    return _relative_to(peak.expand_as(first[0]), first, second)
 
 
 _MERGE_MISTAKES = [
@@ -165,5 +198,14 @@ _MERGE_MISTAKES = [
     Mistake(
         "the numbers are right relative to m₂, but the new maximum is the larger of m₁ and m₂ (else exp can overflow).",
         _last_maximum,
+    ),
+    Mistake(
+        "one block's maxima serve for all queries. Compare row by row: each query has a maximum of its own "
+        "(`torch.maximum`).",
+        _one_blocks_maximum,
+    ),
+    Mistake(
+        "one maximum serves for all queries. Each row has its own; far below a common one, exp underflows to zero.",
+        _one_number,
     ),
 ]
