@@ -575,7 +575,7 @@ def test_two_processes_do_not_train_in_one_folder(tmp_path):
     with pytest.raises(BlockingIOError, match=f"in use by process {process.pid} on "):
         train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=1800)
     train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)  # the dead hold nothing
 
 
@@ -607,13 +607,13 @@ def test_a_killed_or_interrupted_process_resumes_to_the_same_bits(tmp_path, sent
         if int(line) == stop_at:
             process.send_signal(sent)
             break
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=1800)
     assert process.returncode != 0
     if sent == signal.SIGINT:
         assert "KeyboardInterrupt" in errors
         assert "resume=True goes on from there" in errors
     again = start(tmp_path, "resume")
-    _, errors = again.communicate(timeout=60)
+    _, errors = again.communicate(timeout=1800)
     assert again.returncode == 0, errors
     resumed, _ = train(arguments(max_steps=40, save_steps=1), checkpoint_dir=tmp_path, resume=True)
     assert same(whole, resumed)
@@ -629,7 +629,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 def shell(*words: str, launcher=(sys.executable, "-m")) -> str:
     command = [*launcher, "llmbook.training", *words, *SMALL.split()]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -671,7 +671,7 @@ torch.distributed.destroy_process_group()
     (tmp_path / "script.py").write_text(script.format(tests=os.path.dirname(__file__)))
     command = [*TORCHRUN[:-1], str(tmp_path / "script.py")]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
+        command, capture_output=True, text=True, timeout=1800, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr
     alone = fit(Padded(), partly_labelled([0]), arguments(batch_size=6, max_steps=3))
