@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import numbers
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -37,8 +39,12 @@ def cross_entropy(logprobs: ArrayLike) -> float:
 
 
 def perplexity(logprobs: ArrayLike) -> float:
-    """exp of the cross-entropy: the number of equally likely tokens that would be as hard to guess."""
-    return math.exp(cross_entropy(logprobs))
+    """exp of the cross-entropy: the number of equally likely tokens that would be as hard to guess.
+
+    Infinite where the cross-entropy is, and where it is so large (about 710 nats) that no float holds the result.
+    """
+    loss = cross_entropy(logprobs)
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else math.inf
 
 
 def paired_excess(model_logprobs: ArrayLike, true_logprobs: ArrayLike, groups: ArrayLike | None = None) -> Estimate:
@@ -92,8 +98,8 @@ def bootstrap_interval(
         raise ValueError(f"values must be a non-empty (N,) array without NaN, got shape {x.shape}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    if resamples < 1:
-        raise ValueError(f"resamples must be at least 1, got {resamples}")
+    if not isinstance(resamples, numbers.Integral) or resamples < 1:
+        raise ValueError(f"resamples must be a whole number of at least 1, got {resamples!r}")
     draws = [statistic(x[rng.integers(x.size, size=x.size)]) for _ in range(resamples)]
     tail = (1 - confidence) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
@@ -115,6 +121,8 @@ def paired_difference(values: ArrayLike, baseline: ArrayLike, confidence: float 
         raise ValueError(f"values and baseline must be two (n,) arrays with n at least 2, got {x.shape} and {y.shape}")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(f"values and baseline must be finite, got {x} and {y}")
     d = x - y
     error = d.std(ddof=1) / math.sqrt(d.size)
     factor = scipy.stats.t.ppf((1 + confidence) / 2, d.size - 1)

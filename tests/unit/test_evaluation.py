@@ -51,6 +51,11 @@ def test_units_round_trip_and_perplexity_does_not_depend_on_them(values):
     assert 2 ** nats_to_bits(nats) == pytest.approx(perplexity(values))
 
 
+def test_a_perplexity_that_no_float_holds_is_infinite():
+    assert perplexity([-709.0]) < math.inf
+    assert perplexity([-800.0]) == perplexity([-math.inf]) == math.inf
+
+
 def test_units_of_arrays():
     assert nats_to_bits([math.log(2), math.log(8)]) == pytest.approx([1, 3])
     assert isinstance(nats_to_bits(1.0), float)
@@ -152,7 +157,8 @@ def test_the_bootstrap_interval_is_repeatable_and_widens_with_confidence():
         ([], {}, "non-empty"),
         ([math.nan], {}, "without NaN"),
         ([1.0], {"confidence": 1.0}, "confidence must lie between 0 and 1, got 1.0"),
-        ([1.0], {"resamples": 0}, "resamples must be at least 1, got 0"),
+        ([1.0], {"resamples": 0}, "resamples must be a whole number of at least 1, got 0"),
+        ([1.0], {"resamples": 2.5}, "resamples must be a whole number of at least 1, got 2"),
     ],
 )
 def test_bootstrap_bad_input(values, options, words):
@@ -179,7 +185,9 @@ def test_a_difference_without_spread():
     assert paired_difference([1, 2], [1, 2]) == (0.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(("values", "baseline"), [([1], [2]), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]])])
+@pytest.mark.parametrize(
+    ("values", "baseline"), [([1], [2]), ([1, 2], [1, 2, 3]), ([[1, 2]], [[1, 2]]), ([1, math.nan], [1, 2])]
+)
 def test_pairs_that_are_none(values, baseline):
     with pytest.raises(ValueError, match="values and baseline"):
         paired_difference(values, baseline)

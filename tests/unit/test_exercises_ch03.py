@@ -1,131 +1,117 @@
 """Chapter 03's checkers tell a right, a nearly right and a wrong answer apart, in words."""
 
-import math
-
-import numpy as np
 import pytest
 import torch
 from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong, said
+from torch.nn.functional import logsigmoid
 
-from llmbook.exercises.ch03 import check_cbow_gradient, check_keep_probability, check_path_probability
-from llmbook.word2vec import keep_probability
+from llmbook.exercises.ch03 import check_negative_gradient, check_softmax_gradient
 
 
-@pytest.mark.parametrize("checker", [check_keep_probability, check_path_probability, check_cbow_gradient])
+@pytest.mark.parametrize("checker", [check_softmax_gradient, check_negative_gradient])
 def test_a_stub_is_not_attempted(checker, capsys):
     assert_not_attempted(checker, capsys)
 
 
-def kept(count, total, threshold, capped=True):
-    x = threshold / (count / total)
-    return min(1, math.sqrt(x) + x) if capped else math.sqrt(x) + x
+def softmax_loss(scores, pair, dim=1):
+    return -(pair * torch.log_softmax(scores, dim)).sum()
 
 
-def library_kept(count, total, threshold):
-    """The library's own formula, on a corpus of this word and one other."""
-    return keep_probability(np.array([count, total - count]), threshold)[0]
+def negative_loss(scores, pair, k, by=0):
+    chance = pair.sum(1)[:, None] * pair.sum(by)
+    return -(pair * logsigmoid(scores) + k * chance * logsigmoid(-scores)).sum()
 
 
-@pytest.mark.parametrize("answer", [kept, library_kept])
-def test_right_keep_probability(answer, capsys):
-    assert_right(check_keep_probability, answer, capsys)
+def by_autograd(loss):
+    """A right answer, if the loss is right."""
+
+    def gradients(w_in, w_out, pair, *k):
+        tables = [torch.tensor(w, requires_grad=True) for w in (w_in, w_out)]
+        value = loss(tables[0] @ tables[1].T, torch.tensor(pair), *k)
+        return tuple(g.numpy() for g in torch.autograd.grad(value, tables))
+
+    return gradients
+
+
+def with_slope(slope):
+    """An answer from the gradient of the scores."""
+
+    def gradients(w_in, w_out, pair, *k):
+        g = slope(torch.tensor(w_in @ w_out.T), torch.tensor(pair), *k).numpy()
+        return g @ w_out, g.T @ w_in
+
+    return gradients
+
+
+def softmax_slope(x, pair):
+    return pair.sum(1, keepdim=True) * torch.softmax(x, 1) - pair
+
+
+def negative_slope(x, pair, k):
+    return k * pair.sum(1)[:, None] * pair.sum(0) * torch.sigmoid(x) - pair * torch.sigmoid(-x)
+
+
+RIGHT = {check_softmax_gradient: softmax_slope, check_negative_gradient: negative_slope}
 
 
 @pytest.mark.parametrize(
-    ("answer", "hint"),
+    ("checker", "answer"),
     [
-        (lambda c, n, t: min(1, math.sqrt(t * n / c)), "this is the paper's formula, √(t/f). The programs"),
-        (lambda c, n, t: math.sqrt(t / (c / n)), "Cap it, and add"),
-        (lambda c, n, t: kept(c, n, t, capped=False), "a probability above 1 is none"),
-        (lambda c, n, t: 1 - kept(c, n, t), "to *drop*"),
-        (lambda c, n, t: min(1, math.sqrt(t / c) + t / c), "raw count"),
+        (check_softmax_gradient, by_autograd(softmax_loss)),
+        (check_negative_gradient, by_autograd(negative_loss)),
+        *((checker, with_slope(slope)) for checker, slope in RIGHT.items()),
     ],
 )
-def test_nearly_right_keep_probability(answer, hint, capsys):
-    assert_nearly(check_keep_probability, answer, hint, capsys)
-
-
-def test_wrong_keep_probability(capsys):
-    assert "your answer was" in assert_wrong(check_keep_probability, lambda c, n, t: t, capsys)
-
-
-def walked(h, nodes, codes, flip=True):
-    """Step by step, as a student would."""
-    probability = 1.0
-    for u, code in zip(nodes, codes, strict=True):
-        left = 1 / (1 + math.exp(-(u @ h)))
-        probability *= 1 - left if code and flip else left
-    return probability
-
-
-def test_right_path_probability(capsys):
-    assert_right(check_path_probability, walked, capsys)
+def test_right_gradients(checker, answer, capsys):
+    assert_right(checker, answer, capsys)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda *args: walked(*args, flip=False), "sign never flips"),
-        (lambda h, nodes, codes: walked(h, nodes, 1 - codes), "left and right are exchanged"),
-        (lambda *args: math.log(walked(*args)), "log-probability"),
+        (with_slope(lambda x, p: torch.softmax(x, 1) - p / p.sum(1, keepdim=True)), "every word counts alike"),
+        (with_slope(lambda x, p: p.sum(1, keepdim=True) * torch.softmax(x, 1)), "the true pairs are missing"),
         (
-            lambda h, nodes, codes: sum(walked(h, nodes[i : i + 1], codes[i : i + 1]) for i in range(len(codes))),
-            "added",
+            with_slope(lambda x, p: p.sum(1, keepdim=True) * torch.softmax(x, 0) - p),
+            "sums to 1 over the words that are given",
         ),
     ],
 )
-def test_nearly_right_path_probability(answer, hint, capsys):
-    assert_nearly(check_path_probability, answer, hint, capsys)
-
-
-def test_wrong_path_probability(capsys):
-    assert "your answer was" in assert_wrong(check_path_probability, lambda h, nodes, codes: 0.5 ** len(codes), capsys)
-
-
-def by_autograd(context, output, target, pool=torch.mean):
-    vectors = torch.tensor(context, requires_grad=True)
-    scores = torch.tensor(output) @ pool(vectors, dim=0)
-    torch.nn.functional.cross_entropy(scores[None], torch.tensor([target])).backward()
-    return vectors.grad.numpy()
-
-
-def by_hand(context, output, target):
-    powers = np.exp(output @ context.mean(axis=0))
-    error = powers / powers.sum()
-    error[target] -= 1
-    return np.ones((len(context), 1)) * (error @ output) / len(context)
-
-
-@pytest.mark.parametrize("answer", [by_autograd, by_hand])
-def test_right_cbow_gradient(answer, capsys):
-    assert_right(check_cbow_gradient, answer, capsys)
-
-
-def summed_then_divided(context, output, target):
-    return by_autograd(context, output, target, torch.sum) / len(context)
-
-
-def no_target(context, output, target):
-    return by_hand(context, output, target) + output[target] / len(context)
+def test_nearly_right_softmax(answer, hint, capsys):
+    assert_nearly(check_softmax_gradient, answer, hint, capsys)
 
 
 @pytest.mark.parametrize(
     ("answer", "hint"),
     [
-        (lambda *args: by_hand(*args) * len(args[0]), "only 1/C of the mean"),
-        (lambda *args: by_autograd(*args, torch.sum), "right for the *sum*"),
-        (summed_then_divided, "h itself is still the sum"),
-        (lambda *args: -by_hand(*args), "points uphill"),
-        (no_target, "the word that came is missing"),
-        (lambda *args: by_hand(*args)[0], "one for each neighbour"),
+        (with_slope(lambda x, p, k: negative_slope(x, p, 1)), "the noise counts once"),
+        (with_slope(lambda x, p, k: negative_slope(x, p, k) - p * torch.sigmoid(x)), "with full force for ever"),
+        (with_slope(lambda x, p, k: -p * torch.sigmoid(-x)), "the noise is missing"),
+        (by_autograd(lambda x, p, k: negative_loss(x, p, k, by=1)), "shares of the *given* words"),
     ],
 )
-def test_nearly_right_cbow_gradient(answer, hint, capsys):
-    assert_nearly(check_cbow_gradient, answer, hint, capsys)
+def test_nearly_right_negative(answer, hint, capsys):
+    assert_nearly(check_negative_gradient, answer, hint, capsys)
 
 
-def test_wrong_cbow_gradient(capsys):
-    assert "the right one has (4, 5)" in assert_wrong(
-        check_cbow_gradient, lambda context, output, target: output, capsys
-    )
-    assert "raised" in said(check_cbow_gradient, lambda c, o, t: c @ o, capsys)[1]
+@pytest.mark.parametrize("checker", RIGHT)
+def test_nearly_right_after_the_slope(checker, capsys):
+    right = with_slope(RIGHT[checker])
+
+    def untransposed(w_in, w_out, pair, *k):
+        slope = RIGHT[checker](torch.tensor(w_in @ w_out.T), torch.tensor(pair), *k).numpy()
+        return slope @ w_out, slope @ w_in
+
+    for answer, hint in (
+        (lambda *args: tuple(-g for g in right(*args)), "points uphill"),
+        (lambda *args: right(*args)[::-1], "are exchanged"),
+        (untransposed, "along a *column*"),
+        (lambda *args: right(*args)[0], "only one gradient came"),
+    ):
+        assert_nearly(checker, answer, hint, capsys)
+
+
+@pytest.mark.parametrize("checker", RIGHT)
+def test_wrong_gradients(checker, capsys):
+    assert "your answer was" in assert_wrong(checker, lambda w_in, w_out, *rest: (w_in, w_out), capsys)
+    assert "raised" in said(checker, lambda w_in, w_out, *rest: w_in @ w_out, capsys)[1]

@@ -1,4 +1,4 @@
-"""Checkers of chapter 03: subsampling, a word's probability in the Huffman tree, CBOW's gradient."""
+"""Checkers of chapter 03: the gradients of two losses over all pairs at once, softmax and negative sampling."""
 
 from __future__ import annotations
 
@@ -10,157 +10,125 @@ from scipy.special import expit, softmax
 from llmbook.exercises import Case, Mistake, check
 
 Array = np.ndarray
+Gradients = tuple[Array, Array]
 
 
-def check_keep_probability(function: Callable[[int, int, float], float]) -> bool:
-    """Check ``function(count, total, threshold)``: the program's chance to keep one occurrence of a word."""
-    trials = {
-        "a frequent word": (60_000, 1_000_000, 1e-3),
-        "a word three times above the threshold": (3_000, 1_000_000, 1e-3),
-        "a rare word is always kept": (7, 1_000_000, 1e-3),
-        "a word exactly at the threshold": (1_000, 1_000_000, 1e-3),
-        "another threshold": (500, 20_000, 1e-4),
-    }
-    cases = [Case(name, args, _keep(*args)) for name, args in trials.items()]
-    return check(function, cases, _KEEP_MISTAKES)
+def check_softmax_gradient(function: Callable[[Array, Array, Array], Gradients]) -> bool:
+    """Check ``function(w_in, w_out, pair)``: the gradients (V, d), (V, d) of skip-gram's expected loss.
 
-
-def _keep(count: int, total: int, threshold: float) -> float:
-    ratio = threshold * total / count  # t / f
-    return min(1.0, ratio**0.5 + ratio)
-
-
-def _paper(count: int, total: int, threshold: float) -> float:
-    return (threshold * total / count) ** 0.5
-
-
-_KEEP_MISTAKES = [
-    Mistake(
-        "this is the paper's formula, √(t/f). The programs, ours too, keep more: add t/f.",
-        lambda *args: min(1.0, _paper(*args)),
-    ),
-    Mistake(
-        "this is the paper's formula, and for rare words it exceeds 1. Cap it, and add the programs' t/f.",
-        _paper,
-    ),
-    Mistake(
-        "right for frequent words, but a probability above 1 is none: cap it.",
-        lambda *args: _paper(*args) + _paper(*args) ** 2,
-    ),
-    Mistake(
-        "this is the probability to *drop* an occurrence. Return one minus it.",
-        lambda *args: 1 - _keep(*args),
-    ),
-    Mistake(
-        "t is compared with the raw count. It goes with the relative frequency, count / total.",
-        lambda count, total, threshold: _keep(count, 1, threshold),
-    ),
-]
-
-
-def check_path_probability(function: Callable[[Array, Array, Array], float]) -> bool:
-    """Check ``function(h, nodes, codes)``, the probability of a leaf: h (d,), its path's vectors (L, d) and turns (L,).
-
-    A turn 0 goes left, with probability σ(h·u); a turn 1 goes right.
+    The loss is -Σ pair[w, c] ln q(c | w) for q = softmax(w_in @ w_out.T) along each row; ``pair`` (V, V) sums to 1.
     """
-    rng = np.random.default_rng(3)
-    turns = {
-        "always left": [0, 0, 0],
-        "always right": [1, 1],
-        "left, right, left": [0, 1, 0],
-        "a long path": [1, 0, 0, 1, 1],
-    }
-    cases = []
-    for name, codes in turns.items():
-        args = (rng.normal(size=4), rng.normal(size=(len(codes), 4)), np.array(codes))
-        cases.append(Case(name, args, _path(*args)))
-    cases.append(Case("the root is the leaf", (rng.normal(size=4), np.empty((0, 4)), np.empty(0, int)), 1.0))
-    return check(function, cases, _PATH_MISTAKES)
+    cases = [Case(name, args, _softmax(*args)) for name, args in _trials().items()]
+    return check(function, cases, _SOFTMAX_MISTAKES)
 
 
-def _path(h: Array, nodes: Array, codes: Array) -> float:
-    return float(np.prod(expit((1 - 2 * codes) * (nodes @ h))))
+def check_negative_gradient(function: Callable[[Array, Array, Array, int], Gradients]) -> bool:
+    """Check ``function(w_in, w_out, pair, k)``: the gradients (V, d), (V, d) of negative sampling's expected loss.
 
-
-_PATH_MISTAKES = [
-    Mistake(
-        "the sign never flips. A right turn (code 1) has probability 1 − σ(h·u) = σ(−h·u); "
-        "as it is, the leaves' probabilities do not sum to 1.",
-        lambda h, nodes, codes: float(np.prod(expit(nodes @ h))),
-    ),
-    Mistake(
-        "left and right are exchanged. Here code 0, a left turn, has probability σ(h·u).",
-        lambda h, nodes, codes: float(np.prod(expit((2 * codes - 1) * (nodes @ h)))),
-    ),
-    Mistake(
-        "this is the log-probability. The question asks for the probability.",
-        lambda h, nodes, codes: float(np.log(expit((1 - 2 * codes) * (nodes @ h))).sum()),
-    ),
-    Mistake(
-        "the turns' probabilities are added. All of them must happen: multiply.",
-        lambda h, nodes, codes: float(expit((1 - 2 * codes) * (nodes @ h)).sum()),
-    ),
-]
-
-
-def check_cbow_gradient(function: Callable[[Array, Array, int], Array]) -> bool:
-    """Check ``function(context, output, target)``: the gradient of CBOW's loss for each context vector, (C, d).
-
-    ``context`` (C, d) holds the neighbours' vectors, ``output`` (V, d) all words' output vectors; the loss is
-    -ln softmax(output @ context.mean(0))[target].
+    The loss is -Σ pair[w, c] ln σ(x) - k Σ p(w) p(c) ln σ(-x) for scores x = w_in @ w_out.T, where p(w) and p(c)
+    are the sums of ``pair`` (V, V) along its rows and columns.
     """
+    trials = {f"{name}, k = {k}": (*args, k) for k, (name, args) in zip((1, 5, 2), _trials().items(), strict=True)}
+    cases = [Case(name, args, _negative(*args)) for name, args in trials.items()]
+    return check(function, cases, _NEGATIVE_MISTAKES)
+
+
+def _trials() -> dict[str, tuple[Array, Array, Array]]:
+    """Vectors and pair probabilities; no matrix of pairs is symmetric, so that p(w) and p(c) differ."""
     rng = np.random.default_rng(7)
-    shapes = {
-        "four neighbours, nine words": (4, 9, 5),
-        "two neighbours": (2, 6, 3),
-        "one neighbour: the mean is the word": (1, 7, 4),
-    }
-    cases = []
-    for name, (neighbours, words, width) in shapes.items():
-        args = (rng.normal(size=(neighbours, width)), rng.normal(size=(words, width)), words - 2)
-        cases.append(Case(name, args, _cbow(*args)))
-    return check(function, cases, _CBOW_MISTAKES)
+    trials = {}
+    for name, (size, width) in {"six words": (6, 3), "width 1": (4, 1), "pairs that never meet": (5, 4)}.items():
+        pair = rng.random((size, size)) ** 2
+        if name == "pairs that never meet":
+            pair[rng.random((size, size)) < 0.4] = 0
+        trials[name] = (rng.normal(size=(size, width)), rng.normal(size=(size, width)), pair / pair.sum())
+    return trials
 
 
-def _cbow(
-    context: Array,
-    output: Array,
-    target: int,
-    sum_hidden: bool = False,
-    divide: bool = True,
-    push: float = 1.0,
-) -> Array:
-    """The right gradient, but for how h is made, whether its share is divided, and the target's push."""
-    h = context.sum(axis=0) if sum_hidden else context.mean(axis=0)
-    error = softmax(output @ h)
-    error[target] -= push
-    share = error @ output / (len(context) if divide else 1)
-    return np.tile(share, (len(context), 1))
+def _both(slope: Array, w_in: Array, w_out: Array) -> Gradients:
+    """From the gradient of the scores, (V, V), to those of the two tables."""
+    return slope @ w_out, slope.T @ w_in
 
 
-_CBOW_MISTAKES = [
+def _softmax(w_in: Array, w_out: Array, pair: Array, weigh: bool = True, truth: float = 1, axis: int = 1) -> Gradients:
+    """The right gradients, but for the weight of each word, the true pairs' push, and what sums to 1."""
+    word = pair.sum(axis=1, keepdims=True)
+    q = softmax(w_in @ w_out.T, axis=axis)
+    slope = word * q - truth * pair if weigh else q - truth * pair / word
+    return _both(slope, w_in, w_out)
+
+
+def _negative(
+    w_in: Array, w_out: Array, pair: Array, k: int, sigma: bool = True, noise: float = 1, by: int = 0
+) -> Gradients:
+    """The right gradients, but for the true pairs' (1 - σ), the noise's push, and whose shares the noise has."""
+    x = w_in @ w_out.T
+    chance = np.outer(pair.sum(axis=1), pair.sum(axis=by))
+    slope = noise * k * chance * expit(x) - pair * (expit(-x) if sigma else 1)
+    return _both(slope, w_in, w_out)
+
+
+def _wrong_ways(right: Callable[..., Gradients]) -> list[Mistake]:
+    """What can go wrong after the slope is found, whichever loss it is."""
+    return [
+        Mistake(
+            "the sign is turned round: this is the direction in which the loss falls. The gradient points uphill.",
+            lambda *args: tuple(-g for g in right(*args)),
+        ),
+        Mistake(
+            "the two gradients are exchanged. Return that of w_in first.",
+            lambda *args: right(*args)[::-1],
+        ),
+        Mistake(
+            "the second is right but for a transposition: u_c is met along a *column* of the scores.",
+            lambda w_in, w_out, *rest: (right(w_in, w_out, *rest)[0], _untransposed(right, w_in, w_out, *rest)),
+        ),
+        Mistake(
+            "only one gradient came. Return two, of w_in and of w_out.",
+            lambda *args: right(*args)[0],
+        ),
+    ]
+
+
+def _untransposed(right: Callable[..., Gradients], w_in: Array, w_out: Array, *rest: Array | int) -> Array:
+    """The slope times w_in where its transpose belongs; with tables of one-hot rows the slope itself comes out."""
+    eye = np.eye(len(w_in))
+    slope = right(w_in @ w_out.T, eye, *rest)[0]  # the same scores, so the same slope
+    return slope @ w_in
+
+
+_SOFTMAX_MISTAKES = [
     Mistake(
-        "this is the gradient for h. Each neighbour is only 1/C of the mean: divide by the number of neighbours.",
-        lambda *args: _cbow(*args, divide=False),
+        "every word counts alike. A word's row comes as often as the word does: weigh it by p(w).",
+        lambda *args: _softmax(*args, weigh=False),
     ),
     Mistake(
-        "this is right for the *sum* of the neighbours. Here h is their mean: divide in both places.",
-        lambda *args: _cbow(*args, sum_hidden=True, divide=False),
+        "the true pairs are missing: what came pulls by p(w, c), what is predicted pushes.",
+        lambda *args: _softmax(*args, truth=0),
     ),
     Mistake(
-        "you divide the gradient by C, but h itself is still the sum of the neighbours, not the mean.",
-        lambda *args: _cbow(*args, sum_hidden=True),
+        "your q sums to 1 over the words that are given. For each word w it must sum to 1 over c: axis 1.",
+        lambda *args: _softmax(*args, axis=0),
+    ),
+    *_wrong_ways(_softmax),
+]
+
+_NEGATIVE_MISTAKES = [
+    Mistake(
+        "the noise counts once. There are k words of it for each true pair.",
+        lambda w_in, w_out, pair, k: _negative(w_in, w_out, pair, 1),
     ),
     Mistake(
-        "the sign is turned round: this is the direction in which the loss falls. The gradient points uphill.",
-        lambda *args: -_cbow(*args),
+        "your true pairs pull with full force for ever. The derivative of -ln σ(x) is -(1 - σ(x)).",
+        lambda *args: _negative(*args, sigma=False),
     ),
     Mistake(
-        "the word that came is missing: its error is q − 1, that of all others q.",
-        lambda *args: _cbow(*args, push=0.0),
+        "the noise is missing: with true pairs alone every score grows without end.",
+        lambda *args: _negative(*args, noise=0),
     ),
     Mistake(
-        "one row is right; there must be one for each neighbour, all equal: shape (C, d).",
-        lambda *args: _cbow(*args)[0],
+        "your noise has the shares of the *given* words. It is drawn by those of the context words: sum over rows.",
+        lambda *args: _negative(*args, by=1),
     ),
+    *_wrong_ways(_negative),
 ]
