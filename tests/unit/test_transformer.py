@@ -166,6 +166,26 @@ def test_decoder_equals_torch(norm_first):
     same_gradients(ours, theirs, y.square().sum(), z.square().sum())
 
 
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_encoder_decoder_equals_torchs_transformer(norm_first):
+    """Embeddings and head are ours on both sides: torch's has none."""
+    options = {"batch_first": True, "norm_first": norm_first, "activation": "gelu"}
+    theirs = shaken(nn.Transformer(24, 3, 2, 2, 40, 0.0, **options)).train()
+    if not norm_first:
+        theirs.encoder.norm = theirs.decoder.norm = None
+    config = replace(TINY, n_inner=40, activation_function="gelu", norm_first=norm_first)
+    ours = shaken(EncoderDecoder(config, generator=generator()))
+    for half in ("encoder", "decoder"):
+        state = weights.from_torch(getattr(theirs, half).state_dict())
+        assert not getattr(ours, half).load_state_dict(state, strict=False).unexpected_keys
+    source, labels = ids(3, 6), ids(3, 5, seed=2)
+    started = nn.functional.pad(labels[:, :-1], (1, 0))
+    causal = nn.Transformer.generate_square_subsequent_mask(5)
+    embedded = ours.encoder.embed(source), ours.decoder.embed(started)
+    expected = ours.decoder.lm_head(theirs(*embedded, tgt_mask=causal, tgt_is_causal=True))
+    assert largest(ours(source, labels=labels).logits, expected) < 1e-5
+
+
 def same_gradients(ours: nn.Module, theirs: nn.Module, our_loss: torch.Tensor, their_loss: torch.Tensor):
     """Relative to the largest gradient: the losses are sums of squares, of hundreds."""
     for model, loss in ((ours, our_loss), (theirs, their_loss)):

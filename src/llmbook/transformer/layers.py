@@ -112,7 +112,8 @@ class SwiGLU(nn.Module):
 class Experts(nn.Module):
     """A mixture of experts: of several feed-forward layers, each token passes the few that its router scores highest.
 
-    Their outputs are added with weights, the softmax over the chosen scores (Shazeer et al., 2017; Mixtral).
+    Their outputs are added with weights, the softmax over the chosen scores (Shazeer et al., 2017; Mixtral). If a
+    token passes one only, its weight is 1, and the router learns from ``balance_loss`` alone.
     """
 
     def __init__(self, config: GPTConfig) -> None:
