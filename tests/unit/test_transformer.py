@@ -170,7 +170,9 @@ def test_decoder_equals_torch(norm_first):
 def test_encoder_decoder_equals_torchs_transformer(norm_first):
     """Embeddings and head are ours on both sides: torch's has none."""
     options = {"batch_first": True, "norm_first": norm_first, "activation": "gelu"}
-    theirs = shaken(nn.Transformer(24, 3, 2, 2, 40, 0.0, **options)).train()
+    layer = nn.TransformerEncoderLayer(24, 3, 40, 0.0, **options)
+    encoder = nn.TransformerEncoder(layer, 2, nn.LayerNorm(24), enable_nested_tensor=False)
+    theirs = shaken(nn.Transformer(24, 3, 2, 2, 40, 0.0, custom_encoder=encoder, **options)).train()
     if not norm_first:
         theirs.encoder.norm = theirs.decoder.norm = None
     config = replace(TINY, n_inner=40, activation_function="gelu", norm_first=norm_first)
