@@ -23,11 +23,11 @@ class Ratio:
     low: float
     high: float
 
-    def verdict(self, at_most: float) -> str:
+    def verdict(self, at_most: float = math.inf, at_least: float = 0.0) -> str:
         """'met' or 'missed' where the whole interval lies on one side of the bound, else 'not decided'."""
-        if self.high <= at_most:
+        if at_least <= self.low and self.high <= at_most:
             return "met"
-        return "missed" if self.low > at_most else "not decided"
+        return "missed" if self.low > at_most or self.high < at_least else "not decided"
 
     def __str__(self) -> str:
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"

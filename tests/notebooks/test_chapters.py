@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import permutations
 
 import guards
@@ -34,3 +35,10 @@ def test_figure_names_are_unique_in_the_book():
     ]
     named = [name for name in names if name]
     assert sorted(named) == sorted(set(named))
+
+
+def test_the_introduction_quotes_a_claim_as_its_chapter_prints_it():
+    quoted = re.findall(r"^✓ .*$", (nb.ROOT / "book" / "intro.md").read_text(encoding="utf-8"), re.MULTILINE)
+    printed = {t for path in CHAPTERS for _, cell in guards.code(nb.read(path)) for t in guards.texts(cell)}
+    assert quoted
+    assert set(quoted) <= printed

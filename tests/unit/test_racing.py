@@ -27,6 +27,12 @@ def test_a_verdict_needs_the_whole_interval_on_one_side():
     ]
 
 
+def test_a_least_is_judged_like_a_most():
+    ratio = Ratio(median=1.4, low=1.2, high=1.6)
+    said = [ratio.verdict(at_least=at_least) for at_least in (1.1, 1.2, 1.3, 1.6, 1.7)]
+    assert said == ["met", "met", "not decided", "not decided", "missed"]
+
+
 @pytest.mark.parametrize("rounds", [6, 9, 12, 25])
 def test_the_interval_holds_the_true_median_in_nineteen_cases_of_twenty(rounds):
     rng = random.Random(rounds)
