@@ -169,7 +169,9 @@ def test_the_grid_is_at_equal_tokens_but_for_the_layer_that_computes_less():
 
 def test_the_half_life_of_beta_2_is_kept_in_stories():
     half = {name: math.log(0.5) / math.log(r.adam_beta2) * r.batch_size for name, r in sweep.grid().items()}
-    for name in ("batch 2, β₂ kept", "batch 64, β₂ kept"):
+    kept = [name for name in half if "kept" in name]
+    assert kept
+    for name in kept:
         assert half[name] == pytest.approx(half["baseline"])
         same = replace(sweep.grid()[name], adam_beta2=0.98)
         assert same == sweep.grid()[name.split(",")[0]]
@@ -345,7 +347,7 @@ def test_a_dry_run_lists_and_runs_nothing(path, capsys, monkeypatch):
     assert f"0 of {wanted} rows" in said
     assert "baseline, seed 0" in said
     assert not path.exists()
-    sweep.main(["--path", str(path), "--dry-run", "--only", "Muon, rate", "--seeds", "1", "2"])
+    sweep.main(["--path", str(path), "--dry-run", "--only", "batch 4", "--seeds", "1", "2"])
     assert "0 of 4 rows" in capsys.readouterr().out
 
 
