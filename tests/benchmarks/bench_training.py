@@ -7,11 +7,11 @@ the same batches in the same order and follow the same schedule with AdamW.
 
 Each runs in a process of its own, as it would be used, and takes a step in turn, so that a busy machine slows all
 alike. The clock is the process's CPU time, which other programs disturb least; on one thread it is the wall clock
-of an idle machine. A ratio is the median over the steps of one race, after a warm-up, which leaves the time to
-compile out; its spread is that of the medians of eight parts of the race. A bound that lies within the spread is
-"not decided". Where oneDNN is of no use (products.py), ours runs without it: the second race imitates such a
-processor. A "tuned" peer is shown too: transformers with two of the settings that ``fit`` makes by itself. Memory is
-what the tensors of a first step occupy at most, gradients and the optimiser's moments included, weights not.
+of an idle machine. After a warm-up, which leaves the time to compile out, ten stretches of the race count as its
+rounds (racing.py), each with its median step. A bound within the spread of their ratios is "not decided". Where
+oneDNN is of no use (products.py), ours runs without it: the second race imitates such a processor. A "tuned" peer is
+shown too: transformers with two of the settings that ``fit`` makes by itself. Memory is what the tensors of a first
+step occupy at most, gradients and the optimiser's moments included, weights not.
 Exits with 1 when a bound is not met.
 """
 
@@ -33,6 +33,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
 import torch
+from racing import Ratio, compare
 from torch import nn
 from transformers import GPT2LMHeadModel
 from transformers.utils import logging
@@ -42,7 +43,7 @@ from llmbook.profiling import peak_memory
 from llmbook.training import TrainingArguments, fit, learning_rate, packed_batches
 from llmbook.transformer import GPT, GPTConfig
 
-SYMBOLS, WARM_UP, PARTS = 65, 20, 8
+SYMBOLS, WARM_UP, ROUNDS = 65, 20, 10
 CONFIG = GPTConfig(vocab_size=SYMBOLS, n_positions=64, n_embd=128, n_layer=4, n_head=4)
 RECIPE = TrainingArguments(max_steps=300, batch_size=12, block_size=64, learning_rate=1e-3, warmup_steps=20)
 SHOWN = 80  # steps of the races that have no bound
@@ -188,36 +189,28 @@ def row(name: str, seconds: list[float], losses: list[float], mebibytes: float |
     print(f"{name:44} {speed:8.1f} {statistics.mean(losses[-10:]):9.5f} {shown:>7} {end}", flush=True)
 
 
-def ratio(ours: list[float], theirs: list[float]) -> tuple[float, float, float]:
-    """How many times as fast ours is: by the medians of the whole race, and least and most in its parts."""
+def speed_ratio(ours: list[float], theirs: list[float]) -> Ratio:
+    """How many times as fast ours is: a round is a stretch of the race, its time the median step's."""
     ours, theirs = ours[WARM_UP:], theirs[WARM_UP:]
-    size = len(ours) // PARTS
-    parts = [slice(i * size, (i + 1) * size) for i in range(PARTS)]
-    found = [statistics.median(theirs[part]) / statistics.median(ours[part]) for part in parts]
-    return statistics.median(theirs) / statistics.median(ours), min(found), max(found)
+    size = len(ours) // ROUNDS
+    rounds = [slice(i * size, (i + 1) * size) for i in range(ROUNDS)]
+    times = ([statistics.median(each[part]) for part in rounds] for each in (theirs, ours))
+    return compare(*times)
 
 
-def verdict(bound: float | None, low: float, high: float) -> str:
-    """Whether the bound is met, as far as the spread lets one say."""
-    if bound is None:
-        return ""
-    if low <= bound <= high:
-        return f"not decided: {bound} is wanted"
-    return f"at least {bound}, as wanted" if low > bound else f"TOO SLOW: {bound} is wanted"
-
-
-def compare(weights: str, ours: Way, ways: tuple[Way, ...], steps: int) -> list[str]:
+def run_race(weights: str, ours: Way, ways: tuple[Way, ...], steps: int) -> list[str]:
     """Run one race and print its table; return what breaks a bound."""
     (own, losses), *peers = race(weights, ours, ways, steps)
     row(ours.ours, own, losses, None if ours.compiled else memory(weights, ours, own=True))
     failures = []
     for way, (seconds, peer_losses) in zip(ways, peers, strict=True):
-        middle, low, high = ratio(own, seconds)
-        said = verdict(way.bound, low, high)
+        ratio = speed_ratio(own, seconds)
+        verdict = ratio.verdict(at_least=way.bound) if way.bound else "only shown"
+        said = f" {way.bound} wanted: {verdict}" if way.bound else ""
         mebibytes = None if way.compiled else memory(weights, way, own=False)
-        row(way.theirs, seconds, peer_losses, mebibytes, f"{middle:6.2f} ({low:.2f} to {high:.2f}) {said}")
-        if said.startswith("TOO SLOW"):
-            failures.append(f"{ours.ours} has {middle:.2f} times the speed of {way.theirs}, wanted {way.bound}")
+        row(way.theirs, seconds, peer_losses, mebibytes, f"  {ratio}{said}")
+        if verdict == "missed":
+            failures.append(f"{ours.ours} has {ratio.median:.2f} times the speed of {way.theirs}, wanted {way.bound}")
         apart = max(abs(a - b) for a, b in zip(losses[-10:], peer_losses[-10:], strict=True))
         if way.bound and apart > EQUAL:
             failures.append(f"end losses of {ours.ours} and {way.theirs} lie {apart:.1e} nats apart, allowed {EQUAL}")
@@ -241,7 +234,7 @@ def main() -> int:
             print(
                 f"\n{f'{steps} steps':44} {'ktokens/s':>9} {'loss':>8} {'MiB':>7}   llmbook is times as fast (spread)"
             )
-            failures += compare(weights, ours, peers, steps)
+            failures += run_race(weights, ours, peers, steps)
     print("\n" + ("\n".join(failures) or "no bound is broken"))
     return 1 if failures else 0
 
