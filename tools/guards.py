@@ -226,6 +226,10 @@ def described_images(notebook: NotebookNode) -> list[str]:
         figure = meta.get("figure", {})
         if images > 1:
             faults.append(f"{name} shows {images} images, which would share one alt text")
+        if figure and sum("data" in output for output in cell.outputs) > 1:
+            faults.append(
+                f"{name} shows a figure and more: the page would make a figure of each; claim in another cell"
+            )
         if images and (len(alt) < MIN_ALT or "$" in alt):
             faults.append(f"{name}: mystnb.image.alt must say in words what the image shows, got {alt!r}")
         if images and (not figure.get("caption") or not figure.get("name", "").startswith("fig-")):

@@ -140,6 +140,8 @@ PLANTED = [
     ("no caption", guards.described_images, with_figure(caption="")),
     ("no name", guards.described_images, with_figure(name="")),
     ("two images in a cell", guards.described_images, with_figure(images=2)),
+    ("a claim in a figure's cell", guards.described_images, with_cell(
+        "draw()", new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure>"}), display("✓ One"), **FIGURE)),
     ("≈ and no claim after it", guards.measured_is_bounded, one_more_measured_section()),
     ("≈ in an HTML table", guards.measured_is_bounded, with_cell(
         "table", new_output("display_data", {"text/html": "<td>≈4</td>", "text/plain": "table"}), at=7)),
