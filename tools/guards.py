@@ -476,6 +476,8 @@ def _names(cell: NotebookNode) -> tuple[set[str], set[str]]:
             (loaded if isinstance(node.ctx, ast.Load) else stored).add(node.id)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             stored.add(node.name)
+        elif isinstance(node, ast.arg):
+            stored.add(node.arg)
         elif isinstance(node, ast.alias):
             stored.add((node.asname or node.name).split(".")[0])
     return stored, loaded

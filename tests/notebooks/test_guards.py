@@ -141,7 +141,7 @@ PLANTED = [
     ("no name", guards.described_images, with_figure(name="")),
     ("two images in a cell", guards.described_images, with_figure(images=2)),
     ("a claim in a figure's cell", guards.described_images, with_cell(
-        "draw()", new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure>"}), display("✓ One"), **FIGURE)),
+        "draw()", new_output("display_data", {"image/png": PIXEL, "text/plain": ""}), display("✓ One"), **FIGURE)),
     ("≈ and no claim after it", guards.measured_is_bounded, one_more_measured_section()),
     ("≈ in an HTML table", guards.measured_is_bounded, with_cell(
         "table", new_output("display_data", {"text/html": "<td>≈4</td>", "text/plain": "table"}), at=7)),
@@ -228,6 +228,7 @@ def test_every_guard_has_a_planted_fault():
         (guards.prose_figures_have_cells, with_prose("It reached 0.83 {cite:p}`levy2014neural`.")),
         (guards.prose_figures_have_cells, with_prose("% cited: 57.3 (Levy and Goldberg)\nTheirs reached 57.3 points.")),
         (guards.no_trailing_semicolon, with_cell("x = ';'\ny = 1; z = 2")),
+        (guards.optional_cells_stand_alone, with_cell("def f(real):\n    return real", at=9)),
         (guards.folded_plumbing, with_cell("import math\nx = math.pi")),
         (guards.folded_plumbing, with_cell("import math", tags=["hide-cell"])),
         (guards.safe_code, with_cell("g = torch.Generator().manual_seed(seed)")),
