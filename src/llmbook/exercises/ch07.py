@@ -1,8 +1,8 @@
-"""Checkers of chapter 07: clipping by the global norm, the memory of training, one step of AdamW."""
+"""Checkers of chapter 07: the memory of training, one step of AdamW."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,62 +10,6 @@ from numpy.typing import NDArray
 from llmbook.exercises import Case, Mistake, check
 
 Array = NDArray[np.float64]
-
-
-def check_clip(function: Callable[[list[Array], float], Sequence[Array]]) -> bool:
-    """Check ``function(gradients, c)``: a list of arrays, scaled together to a norm of at most c."""
-    inputs = {
-        "two arrays, together too long": ([np.array([3.0, 0.0]), np.array([[0.0], [4.0]])], 1.0),
-        "one of them short by itself": ([np.array([0.5]), np.array([6.0, -8.0])], 2.0),
-        "short enough: nothing changes": ([np.array([0.3, -0.4])], 1.0),
-        "all zero": ([np.zeros(2)], 1.0),
-    }
-    cases = [Case(name, args, _clip(*args)) for name, args in inputs.items()]
-    return check(lambda gradients, c: _as_list(function(gradients, c)), cases, _CLIP_MISTAKES)
-
-
-def _as_list(answer: object) -> object:
-    return list(answer) if isinstance(answer, tuple) else answer
-
-
-def _norm(gradients: list[Array]) -> float:
-    return float(np.sqrt(sum((g**2).sum() for g in gradients)))
-
-
-def _clip(gradients: list[Array], c: float) -> list[Array]:
-    norm = _norm(gradients)
-    return [g * min(1.0, c / norm) if norm else g for g in gradients]
-
-
-def _rescale(gradients: list[Array], c: float) -> list[Array]:
-    norm = _norm(gradients)
-    return [g * c / norm if norm else g for g in gradients]
-
-
-def _sum_of_norms(gradients: list[Array], c: float) -> list[Array]:
-    total = sum(_norm([g]) for g in gradients)
-    return [g * min(1.0, c / total) if total else g for g in gradients]
-
-
-def _squared(gradients: list[Array], c: float) -> list[Array]:
-    square = _norm(gradients) ** 2
-    return [g * min(1.0, c / square) if square else g for g in gradients]
-
-
-_CLIP_MISTAKES = [
-    Mistake(
-        "each array is clipped by its own norm, which turns the gradient's direction. One norm, over all of them.",
-        lambda gradients, c: [_clip([g], c)[0] for g in gradients],
-    ),
-    Mistake(
-        "each number is cut off at ±c (clipping by value), which turns the gradient's direction. Scale all alike.",
-        lambda gradients, c: [np.clip(g, -c, c) for g in gradients],
-    ),
-    Mistake("a short gradient is made longer. The factor is never above 1.", _rescale),
-    Mistake("you divide by the sum of the arrays' norms; the norm is the root of the sum of squares.", _sum_of_norms),
-    Mistake("the root is missing: you divide by the squared norm.", _squared),
-    Mistake("nothing is clipped.", lambda gradients, c: gradients),
-]
 
 
 def check_training_bytes(function: Callable[[int, int], int]) -> bool:
@@ -115,6 +59,7 @@ def _variant(
     inside: bool = False,
     swapped: bool = False,
     root: bool = True,
+    returned: str = "means",
 ) -> Callable[..., Step]:
     """One step of AdamW, right by default, with the mistakes that readers make as choices."""
 
@@ -134,7 +79,8 @@ def _variant(
         v_hat = v / (1 - beta2**n) if correct[1] and n else v
         size = np.sqrt(v_hat + eps) if inside else (np.sqrt(v_hat) if root else v_hat) + eps
         p = p - lr * m_hat / size
-        return (p - lr * decay * p if decayed == "after" else p), m, v
+        p = p - lr * decay * p if decayed == "after" else p
+        return {"means": (p, m, v), "corrected": (p, m_hat, v_hat), "exchanged": (p, v, m)}[returned]
 
     return step
 
@@ -154,5 +100,10 @@ _ADAMW_MISTAKES = [
     Mistake("ε stands under the root; it is added to the root.", _variant(inside=True)),
     Mistake("β and 1 − β are exchanged: β is the share that is *kept*.", _variant(swapped=True)),
     Mistake("you divide by v̂; its root is wanted.", _variant(root=False)),
+    Mistake(
+        "the corrected means m̂ and v̂ are returned; keep m and v, or the next step corrects them once more.",
+        _variant(returned="corrected"),
+    ),
+    Mistake("m and v are returned in each other's place.", _variant(returned="exchanged")),
     Mistake("t is counted from 0; at the first step it is 1.", _variant(late=1)),
 ]
