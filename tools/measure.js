@@ -17,7 +17,7 @@ addEventListener("load", async () => {
     overflowing: content.filter((e) => box(e).right > innerWidth + 1 && !scrolls(e.parentElement)).map(name),
     mathErrors: all("mjx-merror, [data-mjx-error]").map((e) => e.dataset.mjxError || e.textContent),
     unsetMath: all(".math").filter((e) => !e.querySelector("mjx-container")).map(name),
-    scrollingCode: all(".cell_input pre").filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(name),
+    scrollingCode: all(".cell_input pre").filter((e) => !e.closest(".admonition") && e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(name),
     missingImages: all("article img").filter((e) => !e.naturalWidth).map((e) => e.src),
     shrunkImages: all("article .cell_output img").filter((e) => e.naturalWidth > 3 * box(e).width).map((e) => e.alt),
   };
