@@ -115,17 +115,18 @@ from llmbook.products import keep_memory
 torch.set_num_threads(1)
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.zeros(300_000) for _ in range(10)]  # 12 MB, freed at the end
+    blocks = [torch.zeros(300_000) for _ in range(40)]  # 48 MB, freed at the end: more than what imports leave kept
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 if sys.argv[1] == "keep":
     keep_memory()
-print([pages() for _ in range(6)][-1])
+print(*[pages() for _ in range(6)])
 """
-    taken = [
-        int(subprocess.run([sys.executable, "-c", script, word], capture_output=True, text=True, check=True).stdout)
+    kept, left = (
+        [int(n) for n in subprocess.check_output([sys.executable, "-c", script, word], text=True).split()]
         for word in ("keep", "leave")
-    ]
-    assert taken[0] < 100 < 1000 < taken[1]
+    )
+    assert max(kept[3:]) < 100  # the first rounds fill the gaps that imports have left
+    assert max(left[1:]) > 10_000  # by chance a block at the end may hold on to the rest in later rounds
 
 
 def test_the_probe_notices_rounded_factors():
