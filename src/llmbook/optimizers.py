@@ -59,6 +59,7 @@ def adjusted_lr(lr: float, adjust_lr_fn: str | None, shape: tuple[int, ...]) -> 
 class Muon(Optimizer):
     """MomentUm Orthogonalised by Newton-Schulz; names, defaults and numbers are those of ``torch.optim.Muon``.
 
+    ``ns_dtype`` is ours: the precision of Newton-Schulz, for processors that are slow at bfloat16.
     Raises ``ValueError`` for a parameter that is no matrix, and for settings out of their range.
     """
 
@@ -73,6 +74,8 @@ class Muon(Optimizer):
         eps: float = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
+        *,
+        ns_dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         for name, value in {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "ns_steps": ns_steps}.items():
             if not value >= 0:
@@ -82,6 +85,7 @@ class Muon(Optimizer):
         settings = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
         settings |= {"ns_coefficients": ns_coefficients, "eps": eps, "ns_steps": ns_steps, "adjust_lr_fn": adjust_lr_fn}
         super().__init__(params, settings)
+        self.ns_dtype = ns_dtype
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, and refuses what is no matrix."""
@@ -109,7 +113,8 @@ class Muon(Optimizer):
             state["momentum_buffer"] = torch.zeros_like(p)
         mean = state["momentum_buffer"].lerp_(p.grad, 1 - mu)  # M ← μ M + (1 − μ) G
         ahead = p.grad.lerp(mean, mu) if group["nesterov"] else mean  # Nesterov: where M is going
-        update = orthogonalize(ahead, tuple(group["ns_coefficients"]), group["ns_steps"], group["eps"])
+        how = tuple(group["ns_coefficients"]), group["ns_steps"], group["eps"], self.ns_dtype
+        update = orthogonalize(ahead, *how)
         p.mul_(1 - group["lr"] * group["weight_decay"])
         p.add_(update, alpha=-adjusted_lr(group["lr"], group["adjust_lr_fn"], p.shape))
 
@@ -186,6 +191,7 @@ def muon_and_adamw(
     betas: tuple[float, float] = (0.9, 0.95),
     momentum: float = 0.95,
     adjust_lr_fn: str | None = "match_rms_adamw",
+    ns_dtype: torch.dtype = torch.bfloat16,
 ) -> Combined:
     """One optimiser for ``fit``: Muon for the matrices inside the blocks, AdamW for the rest, at one rate.
 
@@ -201,6 +207,6 @@ def muon_and_adamw(
         {"params": [p for p in rest if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
     ]
-    muon = Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn=adjust_lr_fn)
+    muon = Muon(matrices, lr, weight_decay, momentum, adjust_lr_fn=adjust_lr_fn, ns_dtype=ns_dtype)
     adamw = torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=betas, fused=True)
     return Combined(muon, adamw)

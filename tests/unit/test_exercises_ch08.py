@@ -3,11 +3,11 @@
 import pytest
 from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong
 
-from llmbook.exercises.ch08 import check_accumulate, check_noise_scale, check_wsd
+from llmbook.exercises.ch08 import check_noise_scale, check_wsd
 from llmbook.training import TrainingArguments, learning_rate
 
 
-@pytest.mark.parametrize("checker", [check_wsd, check_accumulate, check_noise_scale])
+@pytest.mark.parametrize("checker", [check_wsd, check_noise_scale])
 def test_a_stub_is_not_attempted(checker, capsys):
     assert_not_attempted(checker, capsys)
 
@@ -44,26 +44,6 @@ def test_nearly_right_schedules(answer, hint, capsys):
     assert_nearly(check_wsd, answer, hint, capsys)
 
 
-def weighted(means, counts):
-    return sum(m * n for m, n in zip(means, counts, strict=True) if n) / sum(counts)
-
-
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [
-        (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)) / sum(n), "NaN times zero is NaN"),
-        (lambda m, n: sum(m) / len(n), "mean of the means"),
-        (lambda m, n: sum(m), "sum of the means"),
-        (lambda m, n: weighted(m, n) * sum(n), "divide it by their number"),
-        (lambda m, n: weighted(m, n) * sum(n) / len(n), "not of micro-batches"),
-        (lambda m, n: sum(a * b for a, b in zip(m, n, strict=True)), "divide it by their number"),
-    ],
-)
-def test_nearly_right_means(answer, hint, capsys):
-    assert_right(check_accumulate, weighted, capsys)
-    assert_nearly(check_accumulate, answer, hint, capsys)
-
-
 def noise_scale(b, c, n, m):
     return (n - m) * b * c / (c * m - b * n)
 
@@ -84,6 +64,6 @@ def test_nearly_right_noise_scales(answer, hint, capsys):
     assert_nearly(check_noise_scale, answer, hint, capsys)
 
 
-@pytest.mark.parametrize("checker", [check_wsd, check_accumulate, check_noise_scale])
+@pytest.mark.parametrize("checker", [check_wsd, check_noise_scale])
 def test_wrong_answers_get_no_hint(checker, capsys):
     assert "your answer was" in assert_wrong(checker, lambda *args: 17.0, capsys)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from llmbook import optimizers
 from llmbook.optimizers import (
     Combined,
     Muon,
@@ -61,6 +62,17 @@ def test_muon_is_torchs_step_by_step(settings, shape):
         one.step()
         two.step()
         torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
+def test_newton_schulz_in_the_precision_that_was_asked_for(monkeypatch):
+    seen = []
+    monkeypatch.setattr(optimizers, "orthogonalize", lambda g, *how: seen.append(how[-1]) or g)
+    model = small_gpt()
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    muon_and_adamw(model, ns_dtype=torch.float32).step()
+    muon_and_adamw(model).step()
+    assert seen == [torch.float32] * 8 + [torch.bfloat16] * 8
 
 
 def test_defaults_are_torchs():

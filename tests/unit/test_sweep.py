@@ -16,7 +16,7 @@ import torch
 import llmbook
 from llmbook.experiments import sweep
 from llmbook.experiments.sweep import Group, Recipe, recipes, rows
-from llmbook.optimizers import Combined, ScaledAdamW
+from llmbook.optimizers import Combined
 from llmbook.training import padded_batches
 from llmbook.transformer import forward_flops, parameter_count
 
@@ -110,26 +110,6 @@ def test_muon_is_for_the_blocks_matrices_and_costs_what_it_costs():
     assert muon["flops"] - plain["flops"] == 3 * 2 * 5 * once
 
 
-def test_at_the_reference_width_both_parametrisations_are_one():
-    untied = replace(TINY, n_embd=recipes.WIDTH, tie_word_embeddings=False)
-    plain, scaled = (sweep.run("x", r, 0)["excess"] for r in (untied, replace(untied, scaled_by_width=True)))
-    assert plain == pytest.approx(scaled, abs=1e-5)
-
-
-def test_width_scales_the_head_and_the_rates_inside():
-    wide = replace(TINY, n_embd=4 * recipes.WIDTH, tie_word_embeddings=False)
-    plain, scaled = sweep.build(wide, 0), sweep.build(replace(wide, scaled_by_width=True), 0)
-    torch.testing.assert_close(scaled.lm_head.weight, plain.lm_head.weight / 2)
-    torch.testing.assert_close(scaled.wte.weight, plain.wte.weight * 2)
-    torch.testing.assert_close(scaled.h[0].mlp.c_fc.weight, plain.h[0].mlp.c_fc.weight)
-    optimizer = sweep.optimizer_for(scaled, replace(wide, scaled_by_width=True))
-    assert isinstance(optimizer, ScaledAdamW)
-    share = {p: group.get("lr_scale", 1.0) for group in optimizer.param_groups for p in group["params"]}
-    assert len(share) == len(list(scaled.parameters()))
-    assert share[scaled.lm_head.weight] == share[scaled.h[1].attn.c_attn.weight] == 0.25
-    assert share[scaled.wte.weight] == share[scaled.h[1].attn.c_attn.bias] == 1.0
-
-
 def test_a_run_that_stops_early_keeps_its_best_weights():
     seen = []
     recipe = replace(TINY, steps=60, stories=2, learning_rate=0.05, stop_early=10)
@@ -164,7 +144,19 @@ def test_the_grid_is_at_equal_tokens_but_for_the_layer_that_computes_less():
     base = sweep.grid()["baseline"]
     for name, recipe in sweep.grid().items():
         same = recipe.steps * recipe.batch_size == base.steps * base.batch_size
-        assert same or name == "one layer, equal compute"
+        assert same or name in ("one layer, equal compute", "AdamW, Muon's compute")
+
+
+def test_adamw_with_more_steps_does_the_work_of_muon():
+    work = {row["setting"]: row["flops"] for row in sweep.load() if row["seed"] == 0}
+    assert work["AdamW, Muon's compute"] == pytest.approx(work["Muon"], rel=0.005)
+
+
+def test_a_retuned_strategy_differs_by_its_rate_alone():
+    for name, recipe in recipes.retuned().items():
+        strategy, factor = name.split(", rate ×")
+        rate = sweep.grid()[strategy].learning_rate * float(factor)
+        assert recipe == replace(sweep.grid()[strategy], learning_rate=rate)
 
 
 def test_the_half_life_of_beta_2_is_kept_in_stories():
@@ -174,7 +166,7 @@ def test_the_half_life_of_beta_2_is_kept_in_stories():
     for name in kept:
         assert half[name] == pytest.approx(half["baseline"])
         same = replace(sweep.grid()[name], adam_beta2=0.98)
-        assert same == sweep.grid()[name.split(",")[0]]
+        assert same == sweep.grid()[name.removesuffix(", β₂ kept")]
 
 
 # What the key covers
@@ -183,7 +175,7 @@ def test_the_half_life_of_beta_2_is_kept_in_stories():
 def test_the_key_covers_all_that_a_run_executes():
     """A function of ours that a run enters is in the key, or is named here as one that moves no number."""
     recipe_variants = (
-        {}, {"optimizer": "muon"}, {"scaled_by_width": True, "tie_word_embeddings": False}, {"stop_early": 1},
+        {}, {"optimizer": "muon"}, {"stop_early": 1},
         {"ema_decay": 0.5}, {"second_task": "uncertainty"}, {"share_layers": True}, {"dropout": 0.1},
     )  # fmt: skip
     root, seen = str(Path(llmbook.__file__).parent), {}

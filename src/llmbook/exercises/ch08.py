@@ -1,10 +1,8 @@
-"""Checkers of chapter 08: a schedule, the mean over unequal micro-batches, and the gradient noise scale."""
+"""Checkers of chapter 08: a schedule and the gradient noise scale."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from llmbook.exercises import Case, Mistake, check
 
@@ -60,59 +58,6 @@ _WSD_MISTAKES = [
         lambda step, steps, warmup, decay, peak: _wsd(step, steps, 0, decay, peak),
     ),
     Mistake("the shape is right, but the peak is taken to be 1.", lambda *args: _wsd(*args[:-1], 1.0)),
-]
-
-
-def check_accumulate(function: Callable[[Sequence[float], Sequence[int]], float]) -> bool:
-    """Check ``function(means, counts)``: the mean per token over micro-batches of unequal size."""
-    trials = {
-        "two of the same size": ([1.0, 3.0], [5, 5]),
-        "one long, one short": ([2.0, 0.5], [90, 10]),
-        "three": ([1.0, 2.0, 6.0], [1, 2, 3]),
-        "one micro-batch": ([0.7], [11]),
-        "one without any label": ([1.5, 0.0], [8, 0]),
-        "one whose mean is NaN, for want of labels": ([1.5, math.nan, 0.5], [6, 0, 2]),
-    }
-    cases = [Case(name, args, _weighted(*args)) for name, args in trials.items()]
-    return check(function, cases, _ACCUMULATE_MISTAKES)
-
-
-def _weighted(means: Sequence[float], counts: Sequence[int]) -> float:
-    return _total(means, counts) / sum(counts)
-
-
-def _total(means: Sequence[float], counts: Sequence[int], skip: bool = True) -> float:
-    """The sum over all tokens; without ``skip`` a micro-batch that has none spoils it by its NaN."""
-    return sum(m * n for m, n in zip(means, counts, strict=True) if n or not skip)
-
-
-_ACCUMULATE_MISTAKES = [
-    Mistake(
-        "a micro-batch without labels spoils the sum: its mean is NaN, and NaN times zero is NaN. Leave it out.",
-        lambda means, counts: _total(means, counts, skip=False) / sum(counts),
-    ),
-    Mistake(
-        "this is the mean of the means: a token in a short micro-batch counts for more than one in a long one.",
-        lambda means, counts: sum(means) / len(means),
-    ),
-    Mistake(
-        "this is the sum of the means. It grows with the number of micro-batches, like a larger learning rate.",
-        lambda means, counts: sum(means),
-    ),
-    *[
-        Mistake(
-            "this is the sum over all tokens; divide it by their number.",
-            functools.partial(_total, skip=skip),
-        )
-        for skip in (True, False)
-    ],
-    *[
-        Mistake(
-            "the sum over all tokens is right; divide by the number of *tokens*, not of micro-batches.",
-            lambda means, counts, skip=skip: _total(means, counts, skip) / len(counts),
-        )
-        for skip in (True, False)
-    ],
 ]
 
 

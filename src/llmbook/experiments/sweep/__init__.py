@@ -7,15 +7,13 @@ computes those that are missing, or that other code has made; it can be stopped 
 
 from llmbook.experiments.sweep.recipes import (
     LONGEST,
-    RATES,
+    RETUNED_SEEDS,
     SEEDS,
-    WIDTHS,
     Group,
     Recipe,
     grid,
     groups,
     retuned,
-    widths,
 )
 from llmbook.experiments.sweep.rows import code_key, confirm, is_current, load, main, missing, save, sweep
 from llmbook.experiments.sweep.runs import (
@@ -35,8 +33,7 @@ from llmbook.experiments.sweep.runs import (
 )
 
 __all__ = [
-    "HELD_OUT_SEED", "KEPT_ASIDE_SEED", "LONGEST", "RATES", "SEEDS", "WIDTHS", "Group", "Recipe", "TwoTasks", "build",
+    "HELD_OUT_SEED", "KEPT_ASIDE_SEED", "LONGEST", "RETUNED_SEEDS", "SEEDS", "Group", "Recipe", "TwoTasks", "build",
     "code_key", "confirm", "excess", "grid", "groups", "held_out", "is_current", "load", "main", "missing",
     "next_token_loss", "optimizer_for", "retuned", "rows_of", "run", "save", "stories", "sweep", "tokens_left", "train",
-    "widths",
 ]  # fmt: skip

@@ -15,9 +15,7 @@ SEEDS = tuple(range(8))
 LONGEST = 128  # tokens in a row; no story has more
 SECOND_TASKS = ("none", "sum", "uncertainty", "uncertainty from 1")
 OPTIMIZERS = ("adamw", "muon")
-WIDTH = 48  # the baseline's, at which both parametrisations are one
-RATES = (0.25, 0.5, 1, 2, 4)  # times the baseline's
-WIDTHS = (24, 48, 96)
+RETUNED_SEEDS = SEEDS[:3]
 
 
 @functools.lru_cache(maxsize=1)
@@ -34,7 +32,7 @@ class Recipe:
     batch_size: int = 8  # stories
     stories: int = 0  # different stories to train on; 0: as many as the run reads, none twice
     n_layer: int = 2
-    n_embd: int = WIDTH
+    n_embd: int = 48
     n_inner: int = 96
     n_head: int = 4
     tie_word_embeddings: bool = True
@@ -42,7 +40,6 @@ class Recipe:
     dropout: float = 0.0
     optimizer: str = "adamw"  # or muon: Muon for the blocks' matrices, AdamW for the rest
     learning_rate: float = 6e-3
-    scaled_by_width: bool = False  # µP's initial spread and rates (Yang et al. 2021), the same at WIDTH
     schedule: str = "cosine"
     warmup: float = 0.05  # share of the steps
     adam_beta2: float = 0.98
@@ -117,6 +114,7 @@ def groups() -> dict[str, Group]:
     """All that is run, each group at its seeds."""
     return {
         "strategies": Group(grid(), SEEDS),
+        "retuned": Group(retuned(), RETUNED_SEEDS),
     }
 
 
@@ -128,6 +126,7 @@ def grid() -> dict[str, Recipe]:
         "baseline": {},
         **{f"rate ×{factor:g}": {"learning_rate": base.learning_rate * factor} for factor in (0.25, 0.5, 2, 4)},
         "Muon": {"optimizer": "muon"},
+        "AdamW, Muon's compute": {"steps": 954},
         "untied embeddings": {"tie_word_embeddings": False},
         "shared layers": {"share_layers": True},
         "one layer, equal compute": {"n_layer": 1, "steps": 1400},
@@ -151,18 +150,19 @@ def grid() -> dict[str, Recipe]:
     settings |= {"few stories": few}
     settings |= {f"few stories, dropout {p}": replace(few, dropout=p) for p in (0.1, 0.2)}
     settings |= {"few stories, weight decay 1": replace(few, weight_decay=1.0)}
+    settings |= {"few stories, early stopping": replace(few, stop_early=25)}
     return settings
 
 
 def _batches(base: Recipe) -> dict[str, Recipe]:
     """Other batch sizes: at the same rate, at one scaled by the root, and with β₂'s half-life kept in stories."""
-    settings = {f"batch {b}": _batch(base, b) for b in (4, 32, 64)}
+    settings = {f"batch {b}": _batch(base, b) for b in (4, 16, 32, 64)}
     for b in (2, 4, 16, 32, 64):
         scaled = base.learning_rate * math.sqrt(b / base.batch_size)
         settings[f"batch {b}, rate ×√{b / base.batch_size:g}"] = _batch(base, b, learning_rate=scaled)
     half_life_kept = base.adam_beta2 ** (64 / base.batch_size)
-    kept = {"batch 64, β₂ kept": _batch(base, 64, adam_beta2=half_life_kept)}
-    return settings | kept
+    kept = replace(settings["batch 64, rate ×√8"], adam_beta2=half_life_kept)
+    return settings | {"batch 64, rate ×√8, β₂ kept": kept}
 
 
 def _batch(base: Recipe, size: int, **changes: Any) -> Recipe:
@@ -171,33 +171,11 @@ def _batch(base: Recipe, size: int, **changes: Any) -> Recipe:
 
 
 def retuned() -> dict[str, Recipe]:
-    """The main strategies at half and at twice the baseline's rate."""
-    names = ("Muon", "untied embeddings", "one layer, equal compute", "shared layers", "dropout 0.1")
+    """Some strategies at half and at twice the baseline's rate."""
+    names = ("Muon", "untied embeddings", "constant schedule")
     strategies = grid()
     return {
         f"{name}, rate ×{factor:g}": replace(recipe, learning_rate=recipe.learning_rate * factor)
         for name, recipe in ((name, strategies[name]) for name in names)
         for factor in (0.5, 2)
     }
-
-
-def widths() -> dict[str, Recipe]:
-    """Short runs of untied models at several widths and rates, parametrised by the standard and by µP."""
-    base = Recipe()
-    settings = {}
-    for scaled in (False, True):
-        for width in WIDTHS:
-            if scaled and width == WIDTH:
-                continue  # the same run
-            for factor in RATES:
-                settings[f"width {width}, {'µP' if scaled else 'standard'}, rate ×{factor:g}"] = replace(
-                    base,
-                    steps=400,
-                    n_embd=width,
-                    n_inner=2 * width,
-                    n_head=width // 12,
-                    tie_word_embeddings=False,
-                    scaled_by_width=scaled,
-                    learning_rate=base.learning_rate * factor,
-                )
-    return settings

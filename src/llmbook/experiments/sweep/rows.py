@@ -33,20 +33,19 @@ PARTS = (
     attention.rotary_embedding, attention.apply_rotary, attention._angles,
     products.FastLayers, products._Linear, products._Gelu, products._plain, products._fits, products._onednn,
     products._keeps_float32,
-    optimizers.Muon, optimizers.orthogonalize, optimizers.adjusted_lr, optimizers.Combined, optimizers.ScaledAdamW,
+    optimizers.Muon, optimizers.orthogonalize, optimizers.adjusted_lr, optimizers.Combined,
     optimizers.block_matrices, optimizers.muon_and_adamw,
     training.learning_rate, training.padded_batches, training.batches._order_by_length, training.configure_optimizer,
     training.fit, training.loop._Stepper, training.loop._step_seed, training.loop._autocast, training.row_logprobs,
     evaluation.paired_excess, evaluation.mean_and_error,
     Recipe.config.fget, Recipe.arguments, Recipe.seen.fget,
-    runs.TwoTasks, runs.tokens_left, runs.next_token_loss, runs.build, runs._start_by_width, runs.optimizer_for,
+    runs.TwoTasks, runs.tokens_left, runs.next_token_loss, runs.build, runs.optimizer_for,
     runs.Keeper, runs.train, runs._loss, runs.held_out, runs.excess, runs.second_error, runs.rows_of,
 )  # fmt: skip
 CONSTANTS = (
     training.batches.POOL,
     transformer.IGNORE,
     recipes.LONGEST,
-    recipes.WIDTH,
     runs.HELD_OUT_SEED,
     runs.KEPT_ASIDE_SEED,
 )

@@ -19,8 +19,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from llmbook import training
 from llmbook.evaluation import Estimate, paired_excess
-from llmbook.experiments.sweep.recipes import LONGEST, WIDTH, Recipe, world
-from llmbook.optimizers import ScaledAdamW, block_matrices, muon_and_adamw, newton_schulz_flops
+from llmbook.experiments.sweep.recipes import LONGEST, Recipe, world
+from llmbook.optimizers import block_matrices, muon_and_adamw, newton_schulz_flops
 from llmbook.toyworld import Story
 from llmbook.training import Batch, TrainingArguments
 from llmbook.transformer import GPT, IGNORE, forward_flops
@@ -106,37 +106,15 @@ def build(recipe: Recipe, seed: int) -> GPT:
     model = GPT(recipe.config, generator=torch.Generator().manual_seed(seed))
     if recipe.share_layers:
         model.h = nn.ModuleList([model.h[0]] * recipe.n_layer)
-    if recipe.scaled_by_width:
-        _start_by_width(model, WIDTH / recipe.n_embd)
     return model
-
-
-@torch.no_grad()
-def _start_by_width(model: GPT, share: float) -> None:
-    """µP's spread: as 1/√width in the blocks, as 1/width in the head, the same for all in the embeddings.
-
-    ``share`` is the reference's width over this one's; all matrices were drawn as 1/√width.
-    """
-    model.wte.weight.mul_(1 / math.sqrt(share))
-    model.lm_head.weight.mul_(math.sqrt(share))
 
 
 def optimizer_for(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | None:
     """The recipe's optimiser; None where it is the loop's own."""
-    args = recipe.arguments(0)
-    betas = (args.adam_beta1, args.adam_beta2)
-    if recipe.optimizer == "muon":
-        return muon_and_adamw(model, args.learning_rate, args.weight_decay, betas)
-    if not recipe.scaled_by_width:
+    if recipe.optimizer == "adamw":
         return None
-    named = list(model.named_parameters())
-    hidden = [p for name, p in named if p.ndim == 2 and not name.startswith("wte")]
-    groups = [
-        {"params": hidden, "lr_scale": WIDTH / recipe.n_embd, "weight_decay": args.weight_decay},
-        {"params": [model.wte.weight], "weight_decay": args.weight_decay},
-        {"params": [p for _, p in named if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return ScaledAdamW(groups, lr=args.learning_rate, betas=betas, fused=True)
+    args = recipe.arguments(0)
+    return muon_and_adamw(model, args.learning_rate, args.weight_decay, (args.adam_beta1, args.adam_beta2))
 
 
 class Keeper:
