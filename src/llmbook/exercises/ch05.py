@@ -1,4 +1,4 @@
-"""Checkers of chapter 05: layer normalisation, a block's order of things, and the memory of a cache."""
+"""Checkers of chapter 05: layer normalisation and the memory of a cache."""
 
 from __future__ import annotations
 
@@ -80,83 +80,6 @@ _NORM_MISTAKES = [
     Mistake("ε is missing: a constant vector would give 0/0.", _norm(divisor=lambda variance, eps: variance.sqrt())),
     Mistake("you divide by the variance; the spread is its root.", _norm(divisor=lambda variance, eps: variance + eps)),
     Mistake("the mean is not taken away: that is RMSNorm, with a bias.", _norm(centre=False)),
-]
-
-Part = Callable[[Tensor], Tensor]  # a sublayer or a norm: (B, T, C) → (B, T, C)
-
-
-def check_block(function: Callable[[Tensor, Part, Part, Part, Part], Tensor]) -> bool:
-    """Check ``function(x, attend, feed, norm_1, norm_2)``: OLMo 2's block, which normalises what a sublayer gives."""
-    weight = torch.linspace(0.2, 1.4, 4, dtype=torch.float64)
-
-    def attend(x: Tensor) -> Tensor:
-        return x.cumsum(-2) / torch.arange(1, x.shape[-2] + 1)[:, None]  # every key weighs the same
-
-    def feed(x: Tensor) -> Tensor:
-        return torch.tanh(x * weight) * 3
-
-    def norm_1(x: Tensor) -> Tensor:
-        return F.layer_norm(x, (4,), weight)
-
-    def norm_2(x: Tensor) -> Tensor:
-        return F.layer_norm(x, (4,), 2 - weight)
-
-    cases = []
-    for name, x in {"one position": _random(1, 1, 4), "two texts of three": 5 * _random(2, 3, 4)}.items():
-        args = (x, attend, feed, norm_1, norm_2)
-        cases.append(Case(name, args, _normed_updates(*args)))
-    return check(function, cases, _BLOCK_MISTAKES)
-
-
-def _normed_updates(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    x = x + norm_1(attend(x))
-    return x + norm_2(feed(x))
-
-
-def _pre_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    x = x + attend(norm_1(x))
-    return x + feed(norm_2(x))
-
-
-def _post_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    x = norm_1(x + attend(x))
-    return norm_2(x + feed(x))
-
-
-def _no_residual(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    return norm_2(feed(norm_1(attend(x))))
-
-
-def _side_by_side(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    return x + norm_1(attend(x)) + norm_2(feed(x))
-
-
-def _no_norm(x: Tensor, attend: Part, feed: Part, norm_1: Part, norm_2: Part) -> Tensor:
-    x = x + attend(x)
-    return x + feed(x)
-
-
-_BLOCK_MISTAKES = [
-    Mistake(
-        "that is GPT-2's order, x + f(norm(x)). OLMo 2's sublayer reads x itself; its *output* is normed.", _pre_norm
-    ),
-    Mistake(
-        "that is the original Transformer's order, norm(x + f(x)): the sum is normed, so a norm stands on the stream. "
-        "Norm what is added, before it is added: x + norm(f(x)).",
-        _post_norm,
-    ),
-    Mistake("the sum is missing. A sublayer adds to the stream, it does not replace it: x + norm(f(x)).", _no_residual),
-    Mistake(
-        "both sublayers read the same x (GPT-J does that, on purpose). Here the feed-forward layer reads the stream "
-        "after attention has added to it.",
-        _side_by_side,
-    ),
-    Mistake("neither sublayer's output is normed.", _no_norm),
-    Mistake("norm_1 and norm_2 are swapped.", lambda x, attend, feed, a, b: _normed_updates(x, attend, feed, b, a)),
-    Mistake(
-        "the feed-forward layer comes first; attention should.",
-        lambda x, attend, feed, a, b: _normed_updates(x, feed, attend, a, b),
-    ),
 ]
 
 
