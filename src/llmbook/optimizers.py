@@ -157,21 +157,6 @@ class Combined(Optimizer):
         self._share()
 
 
-class ScaledAdamW(torch.optim.AdamW):
-    """AdamW whose groups may have an ``lr_scale``: their share of the rate that a schedule sets for all."""
-
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """AdamW's, each group at its share of the rate."""
-        rates = [group["lr"] for group in self.param_groups]
-        for group in self.param_groups:
-            group["lr"] = group["lr"] * group.get("lr_scale", 1.0)
-        try:
-            return super().step(closure)
-        finally:
-            for group, rate in zip(self.param_groups, rates, strict=True):
-                group["lr"] = rate
-
-
 def newton_schulz_flops(shape: tuple[int, ...], ns_steps: int = 5) -> int:
     """Operations of :func:`orthogonalize` on a matrix of a shape, in its matrix products: X Xᵀ, G G and G X."""
     n, m = min(shape), max(shape)

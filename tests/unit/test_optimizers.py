@@ -12,7 +12,6 @@ from llmbook import optimizers
 from llmbook.optimizers import (
     Combined,
     Muon,
-    ScaledAdamW,
     adjusted_lr,
     block_matrices,
     muon_and_adamw,
@@ -251,20 +250,6 @@ def test_nothing_to_combine_is_refused():
         Combined()
     with pytest.raises(ValueError, match="model must have matrices in blocks"):
         muon_and_adamw(nn.Linear(2, 2))
-
-
-def test_a_scaled_group_moves_at_its_share_of_the_rate():
-    ours, theirs = ([nn.Parameter(drawn(3, 3)), nn.Parameter(drawn(3))] for _ in range(2))
-    one = ScaledAdamW([{"params": ours[:1], "lr_scale": 0.25}, {"params": ours[1:]}], lr=0.1)
-    two = torch.optim.AdamW([{"params": theirs[:1], "lr": 0.025}, {"params": theirs[1:]}], lr=0.1)
-    for step in range(3):
-        for p, q in zip(ours, theirs, strict=True):
-            p.grad = q.grad = drawn(*p.shape, seed=step + 1)
-        one.step()
-        two.step()
-    for p, q in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(p, q)
-    assert [group["lr"] for group in one.param_groups] == [0.1, 0.1]  # as the schedule set it
 
 
 def test_newton_schulz_is_counted_by_its_products():
