@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
 MAX_DESCRIPTION = 300  # characters
@@ -55,6 +56,13 @@ def claim_item(match: re.Match[str]) -> nodes.list_item:
     return nodes.list_item("", line)
 
 
+def depend_on_bibliography(app: Sphinx, doctree: nodes.document) -> None:
+    """Have a page that cites made anew when the bibliography changes, which its links and names come from."""
+    if any(reference.get("refdomain") == "cite" for reference in doctree.findall(pending_xref)):
+        for name in app.config.bibtex_bibfiles:
+            app.env.note_dependency(str(Path(app.srcdir, name)))
+
+
 def add_description(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
@@ -76,6 +84,7 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
     app.connect("doctree-read", list_claims)
+    app.connect("doctree-read", depend_on_bibliography)
     app.connect("html-page-context", add_description)
     app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
     of_this_file = int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:7], 16)  # when it changes, read anew
