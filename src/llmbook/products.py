@@ -84,9 +84,10 @@ class _Gelu(torch.autograd.Function):
     def setup_context(ctx, inputs, output):
         ctx.save_for_backward(inputs[0], output[1])
         ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)  # no zeros for what has no gradient
 
     @staticmethod
-    def backward(ctx, grad: Tensor, _: Tensor) -> Tensor:
+    def backward(ctx, grad: Tensor, _: None) -> Tensor:
         x, share = ctx.saved_tensors
         slope = (x * x).mul_(3 * SLOPE * CUBE).add_(SLOPE).mul_(x)  # x z'
         return torch.addcmul(slope, slope, share, value=-1).add_(1).mul_(share).mul_(grad)

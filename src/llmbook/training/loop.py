@@ -135,7 +135,7 @@ class _Stepper:
 
     def step(self, batch: Batch, step: int) -> dict[str, float]:
         """Train on one batch and return the row for the history."""
-        torch.manual_seed(_step_seed(self.args.seed, step, self.rank))  # dropout, too, is a function of the step
+        _seed(self.device, _step_seed(self.args.seed, step, self.rank))  # dropout, too, is a function of the step
         self.model.train()
         rate = learning_rate(step, self.args)
         for group in self.optimizer.param_groups:
@@ -226,6 +226,13 @@ def _show(bar: tqdm, history: History, batch: Batch, started: float) -> None:
     if not bar.disable:
         rate = next(iter(batch.values())).numel() / (time.perf_counter() - started)
         bar.set_postfix(loss=f"{history.steps[-1]['loss']:.3f}", tokens_per_s=f"{rate:,.0f}")
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed what draws on this device. ``torch.manual_seed`` seeds all, and notes a stack for each that sleeps."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
