@@ -1,0 +1,29 @@
+"""``torchrun --nproc-per-node 2 -m llmbook.parallel ring``: lessons, run by several processes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from llmbook.parallel.lessons import LESSONS, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="torchrun --nproc-per-node 2 -m llmbook.parallel", description=__doc__)
+    parser.add_argument("lessons", nargs="+", choices=sorted(LESSONS))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    dist.init_process_group("gloo", timeout=timedelta(minutes=5))
+    try:
+        found = {name: run(name, options.seed) for name in options.lessons}
+        if dist.get_rank() == 0:
+            print(json.dumps(found))
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
