@@ -51,7 +51,7 @@ def test_the_ring_adds_up_and_sends_the_least_possible(two, three):
 def test_averaging_by_hand_is_ddp_and_one_process(two, three):
     for n, found in ((2, two["data_parallel"]), (3, three["data_parallel"])):
         assert max(found["hand"], found["whole"]) < 1e-6
-        assert found["trained"] < 1e-3
+        assert found["trained"] < 1e-5
         assert found["without"] > 100 * found["whole"]
         assert found["parameters"] == parameter_count(lessons.CONFIG)
         assert found["sent"] == pytest.approx(2 * (n - 1) / n * found["parameters"], rel=1e-3)
@@ -66,7 +66,7 @@ def test_a_shared_mlp_is_the_whole_one(two):
 
 def test_fsdp_trains_as_one_process_and_holds_a_half(two):
     found = two["fully_sharded"]
-    assert found["trained"] < 1e-3
+    assert found["trained"] < 1e-5
     assert found["held"] == pytest.approx(found["all"] / 2, rel=0.02)
     assert found["moments"] == 2 * found["held"]
     assert found["scatters"] == found["units"] == 3
@@ -93,15 +93,16 @@ def running(marker: str) -> list[str]:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_an_interruption_leaves_no_process_behind():
+@pytest.mark.parametrize("interrupt", [os.kill, os.killpg])  # one process, or all that a terminal would reach
+def test_an_interruption_leaves_no_process_behind(interrupt):
     marker = str(os.getpid() + 10**7)  # a seed that nothing else has
     script = f"from llmbook.parallel import launch\nlaunch(['ring'] * 20000, 2, {marker})"
-    starter = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    starter = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(running(marker)) < 3 and time.monotonic() < deadline:  # torchrun and two workers
         time.sleep(0.2)
     assert len(running(marker)) >= 3
-    starter.send_signal(signal.SIGINT)
+    interrupt(starter.pid, signal.SIGINT)
     starter.wait(300)
     while running(marker) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
-PATIENCE = 10  # seconds that torchrun has to end its workers
 
 
 def launch(lessons: Sequence[str], processes: int, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -38,12 +37,18 @@ def launch(lessons: Sequence[str], processes: int, seed: int = 0) -> dict[str, d
 
 
 def end(torchrun: subprocess.Popen) -> None:
-    """Ask torchrun to end its workers and itself; insist where it does not."""
-    torchrun.terminate()
-    try:
-        torchrun.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        torchrun.kill()
+    """See that torchrun ends its workers and itself.
+
+    Ctrl-C in a terminal or a notebook reaches it too, and a second signal would disturb its cleaning up: so wait
+    a moment, then ask, then insist.
+    """
+    for patience, ask in ((2, lambda: None), (10, torchrun.terminate), (None, torchrun.kill)):
+        ask()
+        try:
+            torchrun.wait(patience)  # seconds
+            return
+        except subprocess.TimeoutExpired:
+            continue
 
 
 def _environment() -> dict[str, str]:
