@@ -96,7 +96,12 @@ def running(marker: str) -> list[str]:
 @pytest.mark.parametrize("interrupt", [os.kill, os.killpg])  # one process, or all that a terminal would reach
 def test_an_interruption_leaves_no_process_behind(interrupt):
     marker = str(os.getpid() + 10**7)  # a seed that nothing else has
-    script = f"from llmbook.parallel import launch\nlaunch(['ring'] * 20000, 2, {marker})"
+    script = f"""
+import signal
+from llmbook.parallel import launch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
+launch(['ring'] * 20000, 2, {marker})
+"""
     starter = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 300
     while len(running(marker)) < 3 and time.monotonic() < deadline:  # torchrun and two workers
