@@ -51,7 +51,7 @@ def test_the_ring_adds_up_and_sends_the_least_possible(two, three):
 def test_averaging_by_hand_is_ddp_and_one_process(two, three):
     for n, found in ((2, two["data_parallel"]), (3, three["data_parallel"])):
         assert max(found["hand"], found["whole"]) < 1e-6
-        assert found["trained"] < 1e-5
+        assert found["trained"] < 3e-5
         assert found["without"] > 100 * found["whole"]
         assert found["parameters"] == parameter_count(lessons.CONFIG)
         assert found["sent"] == pytest.approx(2 * (n - 1) / n * found["parameters"], rel=1e-3)
@@ -59,14 +59,14 @@ def test_averaging_by_hand_is_ddp_and_one_process(two, three):
 
 def test_a_shared_mlp_is_the_whole_one(two):
     found = two["tensor_parallel"]
-    assert max(found["output"], found["input"], found["weights"]) < 1e-5
+    assert max(found["output"], found["input"], found["weights"]) < 2e-5
     biases = lessons.CONFIG.n_embd
     assert found["held"] == (found["all"] - biases) / 2 + biases
 
 
 def test_fsdp_trains_as_one_process_and_holds_a_half(two):
     found = two["fully_sharded"]
-    assert found["trained"] < 1e-5
+    assert found["trained"] < 3e-5
     assert found["held"] == pytest.approx(found["all"] / 2, rel=0.02)
     assert found["moments"] == 2 * found["held"]
     assert found["scatters"] == found["units"] == 3
