@@ -49,6 +49,10 @@ class Pair:
     theirs: Any
     bound: float
 
+    def __post_init__(self) -> None:
+        for config in (self.theirs.config, self.theirs.generation_config):
+            config.eos_token_id = None  # write to the end
+
 
 def gpts(width: int) -> Pair:
     """GPT-2s of this width, untrained, with a wide start so that ties are rare."""
@@ -81,10 +85,8 @@ def write_theirs(pair: Pair, ids: torch.Tensor, new: int) -> torch.Tensor:
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=new,
-            min_new_tokens=new,
             do_sample=False,
             pad_token_id=0,
-            eos_token_id=VOCABULARY + 10**6,  # never
         )
 
 

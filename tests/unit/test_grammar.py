@@ -69,6 +69,7 @@ TEXTS = [
     "<end>",
     None,
     "\n",
+    ":",
 ]
 END = TEXTS.index("<end>")
 

@@ -24,7 +24,7 @@ from llmbook.transformer import GPT, GPTConfig
 
 CONFIG = GPTConfig(5, 32, 16, 1, 2, initializer_range=0.5)
 PROMPT = torch.tensor([[1, 2, 3, 1, 2]])
-LENGTH, DRAWS = 3, 1500
+LENGTH, DRAWS = 3, 900
 
 
 def new_model(seed, config=CONFIG):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -111,6 +112,7 @@ class RepetitionPenalty:
     """
 
     penalty: float
+    looks_back: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check("repetition_penalty", self.penalty, 0 < self.penalty < math.inf, "above 0")
@@ -126,6 +128,7 @@ class NoRepeatNGram:
     """No run of n tokens twice in a text. ``NoRepeatNGramLogitsProcessor``."""
 
     size: int
+    looks_back: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         wanted = "a whole number of at least 1"
@@ -176,12 +179,13 @@ class OnlyAllowed:
 def process(
     processors: Sequence[Processor], input_ids: Tensor, scores: Tensor, padding: Tensor | None = None
 ) -> Tensor:
-    """All processors in their order. With ``padding`` (B,), so many ids in front of each row are hidden from them."""
-    if padding is not None and processors:
-        rows = zip(input_ids, scores, padding.tolist(), strict=True)
-        return torch.cat([process(processors, ids[None, front:], score[None]) for ids, score, front in rows])
+    """All processors in their order. The first ``padding`` (B,) ids of a row are hidden from those that look back."""
     for processor in processors:
-        scores = processor(input_ids, scores)
+        if padding is not None and getattr(processor, "looks_back", False):
+            rows = zip(input_ids, scores, padding.tolist(), strict=True)
+            scores = torch.cat([processor(ids[None, front:], score[None]) for ids, score, front in rows])
+        else:
+            scores = processor(input_ids, scores)
     return scores
 
 

@@ -61,7 +61,7 @@ class ModelGuesser:
         self.reader, self.choice = Reader(model, use_cache=use_cache), choice
 
     def propose(self, input_ids: Tensor, n: int) -> tuple[list[int], Tensor]:
-        tokens, drawn_from = [], []
+        tokens, drawn_from = [], [torch.empty(0, self.reader.model.config.vocab_size, device=input_ids.device)]
         for _ in range(n):
             logits = self.reader.catch_up(input_ids)[0]  # (1, V)
             drawn_from.append(self.choice.probs(input_ids, logits))
