@@ -272,7 +272,8 @@ def test_the_cache_has_the_size_of_the_formula():
     ({"attention_mask": torch.tensor([[1, 0, 1, 1], [1, 1, 1, 1]])}, "attention_mask"),
     ({"prefix_allowed_tokens_fn": lambda row, ids: []}, "prefix_allowed_tokens_fn"),
     ({"logits_processor": [lambda ids, scores: scores - math.inf]}, "logits_processor"),
-    ({"prompt_lookup_num_tokens": 3}, "input_ids"),
+    ({"prompt_lookup_num_tokens": 3, "num_return_sequences": 2}, "prompt_lookup_num_tokens"),
+        ({"prompt_lookup_num_tokens": 3}, "input_ids"),
     ({"do_sample": False, "num_beams": 2, "prompt_lookup_num_tokens": 3}, "exclude"),
 ], ids=lambda x: x if isinstance(x, str) else "-".join(x))  # fmt: skip
 def test_bad_arguments_are_named(options, named):

@@ -93,6 +93,10 @@ def generate(
         processors += sampling_processors(temperature, top_k, top_p, min_p, typical_p)
     choice = Choice(processors, do_sample, generator)
     if assistant_model is not None or prompt_lookup_num_tokens is not None:
+        if num_return_sequences > 1 or (attention_mask is not None and not bool(attention_mask.all())):
+            raise ValueError(
+                "assistant_model and prompt_lookup_num_tokens want one row without padding, and return one"
+            )
         guesser = (
             LookupGuesser(model.config.vocab_size, max_matching_ngram_size)
             if assistant_model is None
