@@ -103,7 +103,9 @@ def accept(p: Tensor, q: Tensor, tokens: Sequence[int], choice: Choice) -> list[
     ``p`` (n + 1, V) is what the model would draw each token from, and the one after; ``q`` (n, V) is what the n
     tokens were drawn from.
     """
-    luck = torch.rand(len(tokens), generator=choice.generator, device=p.device).tolist()
+    luck = [0.5] * len(tokens)  # without chance every p and q is 0 or 1
+    if choice.do_sample:
+        luck = torch.rand(len(tokens), generator=choice.generator, device=p.device).tolist()
     for i, token in enumerate(tokens):
         if luck[i] * float(q[i, token]) >= float(p[i, token]):  # that is, with probability 1 − min(1, p/q)
             rest = (p[i] - q[i]).clamp(min=0)
