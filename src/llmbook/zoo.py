@@ -172,12 +172,13 @@ def _arguments(recipe: Recipe) -> TrainingArguments:
 
 
 def _save_tokenizer(bpe: BPE, folder: Path, longest: int) -> None:
+    """``tokenizer.json`` as BPE writes it, beside what makes ``AutoTokenizer`` read it."""
     from transformers import PreTrainedTokenizerFast  # takes seconds to import
 
-    with tempfile.TemporaryDirectory(dir=folder.parent) as place:
-        bpe.save(Path(place) / "tokenizer.json")
-        tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(Path(place) / "tokenizer.json"), eos_token=EOS, bos_token=EOS, pad_token=EOS,
-            model_max_length=longest, clean_up_tokenization_spaces=False,
-        )  # fmt: skip
-        tokenizer.save_pretrained(folder)
+    bpe.save(folder / "tokenizer.json")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), eos_token=EOS, bos_token=EOS, pad_token=EOS,
+        model_max_length=longest, clean_up_tokenization_spaces=False,
+    )  # fmt: skip
+    tokenizer.save_pretrained(folder)
+    bpe.save(folder / "tokenizer.json")  # without the template that transformers adds, and that adds nothing
