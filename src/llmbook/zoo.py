@@ -69,7 +69,7 @@ def text_of(document: corpora.Document) -> str:
 
 def encode(tokenizer: object, texts: Sequence[str]) -> torch.Tensor:
     """Texts end to end as ids (N,), each closed by the tokenizer's end of text. Any tokenizer of transformers."""
-    ids = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    ids = [tokenizer.encode(text, add_special_tokens=False, verbose=False) for text in texts]  # long texts are fine
     return pack(ids, tokenizer.eos_token_id)
 
 
@@ -178,7 +178,7 @@ def _save_tokenizer(bpe: BPE, folder: Path, longest: int) -> None:
     bpe.save(folder / "tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), eos_token=EOS, bos_token=EOS, pad_token=EOS,
-        model_max_length=longest, clean_up_tokenization_spaces=False,
+        model_max_length=longest, model_input_names=["input_ids", "attention_mask"], clean_up_tokenization_spaces=False,
     )  # fmt: skip
     tokenizer.save_pretrained(folder)
     bpe.save(folder / "tokenizer.json")  # without the template that transformers adds, and that adds nothing

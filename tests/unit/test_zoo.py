@@ -138,6 +138,7 @@ def test_transformers_reads_it(cache, texts):
     assert tokenizer.encode(text) == bpe.encode(text)
     assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.eos_token == tokenizer.pad_token == zoo.EOS
+    assert set(tokenizer(text)) == {"input_ids", "attention_mask"}  # GPT-2 would add the embedding of a token's type
     ids = torch.tensor([bpe.encode("the cat saw")])
     with torch.no_grad():
         torch.testing.assert_close(theirs.eval()(ids).logits, GPT.from_pretrained(folder)(ids).logits)
@@ -155,8 +156,11 @@ def test_the_same_recipe_gives_the_same_bytes(texts, tmp_path):
     assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
 
 
-def test_encode_closes_each_text(cache, texts):
+def test_encode_closes_each_text(cache, texts, caplog):
     tokenizer = AutoTokenizer.from_pretrained(zoo.kept(TINY, zoo.train))
+    with caplog.at_level("WARNING"):
+        zoo.encode(tokenizer, ["the cat " * 50])
+    assert not caplog.records  # that the text is longer than the model's window is as it should be
     ids = zoo.encode(tokenizer, ["the cat", "the dog"])
     assert (ids == tokenizer.eos_token_id).sum() == 2
     assert ids[-1] == tokenizer.eos_token_id
