@@ -43,9 +43,9 @@ class Recipe:
     n_head: int = 4
     n_positions: int = 128
     block_size: int = 64
-    batch_size: int = 16
-    max_steps: int = 300
-    learning_rate: float = 4e-3
+    batch_size: int = 8
+    max_steps: int = 600
+    learning_rate: float = 2e-3
     warmup_steps: int = 30
     seed: int = 0  # of the first weights and of the batches
 
