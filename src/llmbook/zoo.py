@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,16 @@ def pretrained(name: str = "wikipedia-gpt") -> Path:
     """The folder of a model of :data:`RECIPES`, trained first if it is not there. ValueError for another name."""
     if name not in RECIPES:
         raise ValueError(f"name must be one of {', '.join(RECIPES)}, got {name!r}")
+    _no_progress_bars()
     return kept(RECIPES[name], train)
+
+
+def _no_progress_bars() -> None:
+    """Where nobody watches: in a notebook, transformers' bars would become part of the output."""
+    from transformers.utils import logging  # takes seconds to import
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
 
 
 def kept(recipe: Recipe, make: Callable[[Recipe, Path], None]) -> Path:
