@@ -24,7 +24,13 @@ def train_flops(config: GPTConfig, batch: int, length: int) -> int:
 
 
 def make_step(
-    config: GPTConfig, device: str, precision: str, batch: int, length: int, recompute: bool = False
+    config: GPTConfig,
+    device: str,
+    precision: str,
+    batch: int,
+    length: int,
+    recompute: bool = False,
+    compiled: bool = False,
 ) -> tuple[Callable[[], None], nn.Module]:
     """A training step on one batch of random ids, as a function, and its model.
 
@@ -38,16 +44,15 @@ def make_step(
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     dtype, _ = PRECISIONS[precision]
     context = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.split(":")[0], dtype)
-    holder = [model]  # so that a compiled model can take its place
+    trained = torch.compile(model) if compiled else model
 
     def step() -> None:
         optimizer.zero_grad()
         with context:
-            loss = holder[0](ids, ids).loss
+            loss = trained(ids, ids).loss
         loss.backward()
         optimizer.step()
 
-    step.holder = holder  # type: ignore[attr-defined]
     return step, model
 
 
@@ -59,10 +64,9 @@ def training_row(
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(PRECISIONS[precision][1])
     try:
-        step, model = make_step(config, device, precision, batch, length, recompute)
+        step, _ = make_step(config, device, precision, batch, length, recompute, compiled)
         first = None
         if compiled:
-            step.holder[0] = torch.compile(model)  # type: ignore[attr-defined]
             started = time.perf_counter()
             step()
             finish(device)
