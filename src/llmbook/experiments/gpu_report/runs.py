@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from llmbook.experiments.gpu_report.ceilings import PRECISIONS, finish, seconds
+from llmbook.products import matmul_precision
 from llmbook.profiling import peak_memory
 from llmbook.training import recompute_blocks
 from llmbook.transformer import GPT, GPTConfig, forward_flops, parameter_count
@@ -61,9 +62,7 @@ def training_row(
     *, ceiling: float, recompute: bool = False, compiled: bool = False, at_least: float = 1.0,
 ) -> Row:  # fmt: skip
     """One line of the report: speed, MFU against the measured ceiling, and the most bytes alive in a step."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(PRECISIONS[precision][1])
-    try:
+    with matmul_precision(PRECISIONS[precision][1]):
         step, _ = make_step(config, device, precision, batch, length, recompute, compiled)
         first = None
         if compiled:
@@ -73,8 +72,6 @@ def training_row(
             first = time.perf_counter() - started
         one = seconds(step, device, at_least, repeats=2)
         peak = None if compiled else _peak_bytes(step, device)
-    finally:
-        torch.set_float32_matmul_precision(before)
     flops = train_flops(config, batch, length)
     return {
         "model": name, "parameters": parameter_count(config), "precision": precision, "batch": batch,
