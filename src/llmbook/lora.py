@@ -83,19 +83,15 @@ def add_lora(
     """
     if isinstance(target_modules, str):
         raise TypeError(f"target_modules must be a list of names, got the string {target_modules!r}")
-    named = [
-        name
-        for name, module in model.named_modules()
-        if any(name == target or name.endswith(f".{target}") for target in target_modules)
-    ]
-    missing = [t for t in target_modules if not any(n == t or n.endswith(f".{t}") for n in named)]
+    found = {t: [n for n, _ in model.named_modules() if n == t or n.endswith(f".{t}")] for t in target_modules}
+    named = [n for n, _ in model.named_modules() if any(n in names for names in found.values())]
+    missing = [t for t, names in found.items() if not names]
     if missing or not named:
         raise ValueError(f"target_modules must name layers of the model, got {missing or list(target_modules)}")
     adapted = {name: LoRA(model.get_submodule(name), r, alpha, generator=generator) for name in named}
     model.requires_grad_(False)
     for name, layer in adapted.items():
         model.set_submodule(name, layer)
-        layer.lora_A.requires_grad_(), layer.lora_B.requires_grad_()
     return named
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from llmbook.decoding.processors import Processor, process
+from llmbook.decoding.processors import Processor, ends, process
 from llmbook.decoding.reader import Reader
 from llmbook.transformer import GPT
 
@@ -104,8 +104,7 @@ def _extend(
     parents, tokens = best.indices // V, best.indices % V  # (B, n) each
     grown = replace(running.take(parents), scores=best.values)
     grown.ids[:, :, length] = tokens
-    ended = torch.isin(tokens, torch.tensor(settings.eos, device=tokens.device)) if settings.eos else tokens < 0
-    return grown, parents, ended
+    return grown, parents, ends(tokens, settings.eos)
 
 
 def _collect(

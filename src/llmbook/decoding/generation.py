@@ -20,6 +20,7 @@ from llmbook.decoding.processors import (
     TopK,
     TopP,
     Typical,
+    ends,
     process,
 )
 from llmbook.decoding.reader import Reader
@@ -105,15 +106,16 @@ def generate(
         n = prompt_lookup_num_tokens if assistant_model is None else num_assistant_tokens
         options = {"num_assistant_tokens": n, "choice": choice, "eos": eos, "use_cache": use_cache}
         return speculate(model, guesser, input_ids, max_new_tokens, **options).ids
-    reader = Reader(model, attention_mask, use_cache)
     if num_beams > 1:
+        reader = Reader(model, attention_mask, use_cache)
         settings = BeamSettings(num_beams, length_penalty, early_stopping, eos, pad)
         ids = beam_search(reader, input_ids, max_new_tokens, processors, settings).ids[:, :num_return_sequences]
         return _trimmed(ids.flatten(0, 1), input_ids.shape[1], eos)
     if num_return_sequences > 1:
         input_ids = input_ids.repeat_interleave(num_return_sequences, dim=0)
-        mask = None if attention_mask is None else attention_mask.repeat_interleave(num_return_sequences, dim=0)
-        reader = Reader(model, mask, use_cache)
+        if attention_mask is not None:
+            attention_mask = attention_mask.repeat_interleave(num_return_sequences, dim=0)
+    reader = Reader(model, attention_mask, use_cache)
     if penalty_alpha is not None:
         return _contrastive(reader, input_ids, max_new_tokens, processors, top_k, penalty_alpha, eos, pad)
     return _one_by_one(reader, input_ids, max_new_tokens, choice, eos, pad)
@@ -130,10 +132,8 @@ def sampling_processors(
     processors: list[Processor] = [] if temperature == 1.0 else [Temperature(temperature)]
     if top_k:
         processors.append(TopK(top_k))
-    if top_p is not None and top_p < 1.0:
+    if top_p is not None and top_p != 1.0:
         processors.append(TopP(top_p))
-    elif top_p is not None and top_p > 1.0:
-        raise ValueError(f"top_p must be in [0, 1], got {top_p}")
     if min_p is not None:
         processors.append(MinP(min_p))
     if typical_p is not None and typical_p != 1.0:
@@ -149,13 +149,12 @@ def _one_by_one(
     ids = input_ids.new_full((B, T + max_new_tokens), pad)
     ids[:, :T] = input_ids
     going, padding, new = torch.ones(B, dtype=torch.bool, device=ids.device), reader.padding, input_ids
-    ends = torch.tensor(eos, device=ids.device)
     for length in range(T, T + max_new_tokens):
         scores = process(choice.processors, ids[:, :length], reader.read(new)[:, -1].float(), padding)  # (B, V)
         chosen = _draw(scores, choice) if choice.do_sample else scores.argmax(-1)  # (B,)
         if eos:
             chosen = torch.where(going, chosen, pad)
-            going = going & ~torch.isin(chosen, ends)
+            going = going & ~ends(chosen, eos)
         ids[:, length] = chosen
         if eos and not bool(going.any()):
             return ids[:, : length + 1]
@@ -202,7 +201,7 @@ def _contrastive(
         logits, seen = logits[front, which], torch.cat([seen, candidates[front, which][:, None]], 1)
         chosen = torch.where(going, best.indices[front, which], pad)
         ids = torch.cat([ids, chosen[:, None]], 1)
-        if eos and not bool((going := going & ~torch.isin(chosen, torch.tensor(eos, device=ids.device))).any()):
+        if eos and not bool((going := going & ~ends(chosen, eos)).any()):
             break
     return ids
 
@@ -211,7 +210,7 @@ def _trimmed(ids: Tensor, prompt: int, eos: tuple[int, ...]) -> Tensor:
     """Without the columns behind the longest text's end."""
     if not eos:
         return ids
-    new = torch.isin(ids[:, prompt:], torch.tensor(eos, device=ids.device))
+    new = ends(ids[:, prompt:], eos)
     lengths = torch.where(new.any(1), new.int().argmax(1) + 1, new.shape[1])
     return ids[:, : prompt + int(lengths.max())]
 

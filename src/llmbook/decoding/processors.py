@@ -189,6 +189,11 @@ def process(
     return scores
 
 
+def ends(tokens: Tensor, eos: Sequence[int]) -> Tensor:
+    """Which of the tokens, of any shape, end a text."""
+    return torch.isin(tokens, torch.tensor(eos, dtype=tokens.dtype, device=tokens.device))
+
+
 def _check(name: str, value: float, holds: bool, wanted: str) -> None:
     if not holds:
         raise ValueError(f"{name} must be {wanted}, got {value!r}")

@@ -23,8 +23,8 @@ def check_state_bytes(function: StateBytes) -> bool:
     return check(function, cases, _STATE_MISTAKES)
 
 
-def _state_bytes(n: int, devices: int, stage: int) -> float:
-    sizes = (12, 2, 2)  # optimiser, gradients, weights: divided from stages 1, 2 and 3 on
+def _state_bytes(n: int, devices: int, stage: int, sizes: tuple[int, ...] = (12, 2, 2)) -> float:
+    """``sizes`` are those of optimiser, gradients and weights: divided from stages 1, 2 and 3 on."""
     return n * sum(size / devices if stage > i else size for i, size in enumerate(sizes))
 
 
@@ -37,15 +37,15 @@ _STATE_MISTAKES = [
     ),
     Mistake(
         "the order: first the optimiser, which is the largest, then gradients, then weights.",
-        lambda n, d, s: n * sum(size / d if s > i else size for i, size in enumerate((2, 2, 12))),
+        lambda n, d, s: _state_bytes(n, d, s, (2, 2, 12)),
     ),
     Mistake(
         "8 bytes of optimiser are Adam's two means; mixed precision also keeps float32 weights, 4 more.",
-        lambda n, d, s: n * sum(size / d if s > i else size for i, size in enumerate((8, 2, 2))),
+        lambda n, d, s: _state_bytes(n, d, s, (8, 2, 2)),
     ),
     Mistake(
         "gradients have 2 bytes here, as the weights that they belong to.",
-        lambda n, d, s: n * sum(size / d if s > i else size for i, size in enumerate((12, 4, 2))),
+        lambda n, d, s: _state_bytes(n, d, s, (12, 4, 2)),
     ),
     Mistake("that is the total over all devices.", lambda n, d, s: d * _state_bytes(n, d, s)),
 ]

@@ -42,8 +42,7 @@ def _losses(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _mean(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-    counted = mask[:, 1:]
-    return (_losses(logits[:, :-1], ids[:, 1:]) * counted).sum() / counted.sum()
+    return _masked(_losses(logits[:, :-1], ids[:, 1:]), mask[:, 1:])
 
 
 def _row_means(logits: Tensor, ids: Tensor, mask: Tensor) -> Tensor:

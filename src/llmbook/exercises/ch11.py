@@ -29,22 +29,22 @@ def _kept(probs: Probs, keep: np.ndarray, scaled: bool = True) -> np.ndarray:
     return out / out.sum() if scaled and out.sum() else out
 
 
+def _sums(probs: Probs) -> np.ndarray:
+    """At each token, the sum from the likeliest down to it."""
+    order = np.argsort(-np.asarray(probs, dtype=float), kind="stable")
+    sums = np.empty(len(probs))
+    sums[order] = np.cumsum(np.asarray(probs, dtype=float)[order])
+    return sums
+
+
 def _needed(probs: Probs, p: float) -> np.ndarray:
     """Tokens before which the sum, from the likeliest down, is below p."""
-    probs = np.asarray(probs, dtype=float)
-    order = np.argsort(-probs, kind="stable")
-    keep = np.zeros(len(probs), dtype=bool)
-    keep[order[np.cumsum(probs[order]) - probs[order] < p - 1e-12]] = True
-    return keep
+    return _sums(probs) - probs < p - 1e-12
 
 
 def _below(probs: Probs, p: float) -> np.ndarray:
     """Tokens with which the sum is still at most p."""
-    probs = np.asarray(probs, dtype=float)
-    order = np.argsort(-probs, kind="stable")
-    keep = np.zeros(len(probs), dtype=bool)
-    keep[order[np.cumsum(probs[order]) <= p]] = True
-    return keep
+    return _sums(probs) <= p
 
 
 def _as_given(probs: Probs, p: float) -> np.ndarray:

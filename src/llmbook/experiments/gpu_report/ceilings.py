@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from llmbook.products import matmul_precision
+
 # How products are computed: the factors' type, and torch's setting for float32 ("high" permits TF32 on a GPU)
 PRECISIONS = {
     "float32": (torch.float32, "highest"),
@@ -72,15 +74,11 @@ def matmul_flops(device: str, precision: str, sizes: Sequence[int], at_least: fl
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, got {precision!r}")
     dtype, setting = PRECISIONS[precision]
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(setting)
     found = {}
-    try:
+    with matmul_precision(setting):
         for n in sizes:
             a, b, c = (torch.full((n, n), value, dtype=dtype, device=device) for value in (0.5, 0.25, 0.0))
             found[n] = 2 * n**3 / seconds(lambda: torch.mm(a, b, out=c), device, at_least)  # noqa: B023
-    finally:
-        torch.set_float32_matmul_precision(before)
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from llmbook.experiments.gpu_report.ceilings import PRECISIONS, finish, seconds
+from llmbook.products import matmul_precision
 from llmbook.profiling import peak_memory
 from llmbook.training import recompute_blocks
 from llmbook.transformer import GPT, GPTConfig, forward_flops, parameter_count
@@ -24,7 +25,13 @@ def train_flops(config: GPTConfig, batch: int, length: int) -> int:
 
 
 def make_step(
-    config: GPTConfig, device: str, precision: str, batch: int, length: int, recompute: bool = False
+    config: GPTConfig,
+    device: str,
+    precision: str,
+    batch: int,
+    length: int,
+    recompute: bool = False,
+    compiled: bool = False,
 ) -> tuple[Callable[[], None], nn.Module]:
     """A training step on one batch of random ids, as a function, and its model.
 
@@ -38,16 +45,15 @@ def make_step(
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     dtype, _ = PRECISIONS[precision]
     context = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.split(":")[0], dtype)
-    holder = [model]  # so that a compiled model can take its place
+    trained = torch.compile(model) if compiled else model
 
     def step() -> None:
         optimizer.zero_grad()
         with context:
-            loss = holder[0](ids, ids).loss
+            loss = trained(ids, ids).loss
         loss.backward()
         optimizer.step()
 
-    step.holder = holder  # type: ignore[attr-defined]
     return step, model
 
 
@@ -56,21 +62,16 @@ def training_row(
     *, ceiling: float, recompute: bool = False, compiled: bool = False, at_least: float = 1.0,
 ) -> Row:  # fmt: skip
     """One line of the report: speed, MFU against the measured ceiling, and the most bytes alive in a step."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(PRECISIONS[precision][1])
-    try:
-        step, model = make_step(config, device, precision, batch, length, recompute)
+    with matmul_precision(PRECISIONS[precision][1]):
+        step, _ = make_step(config, device, precision, batch, length, recompute, compiled)
         first = None
         if compiled:
-            step.holder[0] = torch.compile(model)  # type: ignore[attr-defined]
             started = time.perf_counter()
             step()
             finish(device)
             first = time.perf_counter() - started
         one = seconds(step, device, at_least, repeats=2)
         peak = None if compiled else _peak_bytes(step, device)
-    finally:
-        torch.set_float32_matmul_precision(before)
     flops = train_flops(config, batch, length)
     return {
         "model": name, "parameters": parameter_count(config), "precision": precision, "batch": batch,
