@@ -25,7 +25,7 @@ unit chapters: export HF_HUB_OFFLINE := 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: optional help setup book test check unit chapters lab notebooks sweep ledger bench lint data models pages screenshots clean
+.PHONY: optional help setup book test check unit chapters lab notebooks sweep ledger report bench lint data models pages screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -80,6 +80,9 @@ sweep: $(READY) ## chapter 08's grid: compute what is missing (Ctrl-C stops, the
 
 ledger: $(READY) ## run the chapters at ten seeds and write the claims ledger (CH=03 for one)
 	$(PY) tools/ledger.py $(CH)
+
+report: $(READY) ## measure this machine as chapter 09 shows it: ceilings, training, checkpointing (three minutes)
+	$(PY) -m llmbook.experiments.gpu_report
 
 bench: $(READY) ## ratios against the peers, measured in one run
 	@failed=0; for b in tests/benchmarks/bench_*.py; do \

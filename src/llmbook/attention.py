@@ -288,8 +288,11 @@ def rotary_embedding(positions: Tensor, dim: int, base: float = 10000.0) -> tupl
 
 
 def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the feature pairs (i, i + d/2) of x (..., T, d) by each position's angles (Su et al., 2024)."""
-    if x.shape[-2:] != cos.shape or cos.shape != sin.shape:
+    """Rotate the feature pairs (i, i + d/2) of x (..., T, d) by each position's angles (Su et al., 2024).
+
+    ``cos`` and ``sin`` are (T, d), or have dimensions in front that broadcast to x's.
+    """
+    if x.shape[-2:] != cos.shape[-2:] or cos.shape != sin.shape:
         raise ValueError(
             f"cos and sin must be x's (T, d) = {tuple(x.shape[-2:])}, got {tuple(cos.shape)} and {tuple(sin.shape)}"
         )

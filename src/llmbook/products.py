@@ -50,7 +50,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        with _onednn():
+        with matmul_precision("medium"):
             return F.linear(x, weight, bias)
 
     @staticmethod
@@ -62,7 +62,7 @@ class _Linear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         rows, grad_rows = x.flatten(0, -2), grad.flatten(0, -2)  # (N, in), (N, out)
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        with _onednn():
+        with matmul_precision("medium"):
             return (
                 grad @ weight if for_x else None,
                 grad_rows.mT @ rows if for_weight else None,
@@ -94,9 +94,10 @@ class _Gelu(torch.autograd.Function):
 
 
 @contextmanager
-def _onednn() -> Iterator[None]:
+def matmul_precision(setting: str) -> Iterator[None]:
+    """``torch.set_float32_matmul_precision`` inside the ``with`` only; "medium" hands products to oneDNN."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
+    torch.set_float32_matmul_precision(setting)
     try:
         yield
     finally:
@@ -118,7 +119,7 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
 def _keeps_float32() -> bool:
     """Ask this processor: a third, times one, must come back unrounded."""
     third = torch.full((256, 256), 1 / 3)
-    with _onednn():
+    with matmul_precision("medium"):
         return torch.equal(third @ torch.eye(256), third)
 
 

@@ -17,16 +17,21 @@ def peak_memory(function: Callable[[], Any]) -> int:
     Every storage that an operation returns is counted from its birth to its release, gradients included.
     Not seen: what existed before, and scratch space inside one fused operation.
     """
+    return max(memory_timeline(function), default=0)
+
+
+def memory_timeline(function: Callable[[], Any]) -> list[int]:
+    """The bytes that tensors created inside ``function()`` occupy after each of its operations, in order."""
     with _StorageCounter() as counter:
         function()
-    return counter.peak
+    return counter.history
 
 
 class _StorageCounter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.alive: dict[int, int] = {}  # storage's identity → bytes
-        self.peak = 0
+        self.history: list[int] = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         given = {_identity(x) for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
@@ -34,12 +39,12 @@ class _StorageCounter(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor) and _identity(tensor) not in given | self.alive.keys():
                 self._born(tensor.untyped_storage())
+        self.history.append(sum(self.alive.values()))
         return result
 
     def _born(self, storage: torch.UntypedStorage) -> None:
         identity = storage._cdata
         self.alive[identity] = storage.nbytes()
-        self.peak = max(self.peak, sum(self.alive.values()))
         weakref.finalize(storage, self.alive.pop, identity, None)
 
 

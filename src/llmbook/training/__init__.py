@@ -12,6 +12,7 @@ from llmbook.training.batches import Batch, GetBatch, pack, packed_batches, padd
 from llmbook.training.checkpoints import History, latest_checkpoint
 from llmbook.training.loop import NonFiniteLoss, configure_optimizer, fit, next_token_targets
 from llmbook.training.measures import evaluate_loss, model_loss, row_logprobs
+from llmbook.training.recompute import Recomputed, recompute_blocks
 from llmbook.training.shell import load_corpus, main
 from llmbook.training.watching import shows_progress
 
@@ -22,6 +23,7 @@ __all__ = [
     "GetBatch",
     "History",
     "NonFiniteLoss",
+    "Recomputed",
     "TrainingArguments",
     "configure_optimizer",
     "evaluate_loss",
@@ -35,6 +37,7 @@ __all__ = [
     "pack",
     "packed_batches",
     "padded_batches",
+    "recompute_blocks",
     "row_logprobs",
     "shows_progress",
 ]

@@ -9,7 +9,7 @@ torch stores them, (out, in), where GPT-2's files hold the transpose. ``llmbook.
 """
 
 from llmbook.transformer.config import ACTIVATIONS, MLPS, NORMS, POSITIONS, GPTConfig
-from llmbook.transformer.cost import cache_numbers, forward_flops, parameter_count
+from llmbook.transformer.cost import activation_numbers, cache_numbers, forward_flops, parameter_count
 from llmbook.transformer.layers import MLP, Attention, Block, Experts, KeysAndValues, SwiGLU, balance_loss
 from llmbook.transformer.models import (
     GPT,
@@ -38,6 +38,7 @@ __all__ = [
     "KeysAndValues",
     "Output",
     "SwiGLU",
+    "activation_numbers",
     "balance_loss",
     "cache_numbers",
     "forward_flops",

@@ -42,5 +42,25 @@ def cache_numbers(config: GPTConfig, length: int) -> int:
     return 2 * config.n_layer * config.kv_heads * config.head_size * length
 
 
+def activation_numbers(config: GPTConfig, batch: int, length: int, recompute: bool = False) -> tuple[int, int]:
+    """Numbers that the forward pass keeps for the backward pass: (those of all blocks, those behind them).
+
+    For fused attention and no dropout. In a block: what each linear layer, norm, activation and the attention
+    read, each once, and a few per position; exact for GPT-2's block, and by the same count for other choices.
+    Korthikanti et al. (2023) have 34 bytes a feature in half precision, 2 of them dropout's masks: 16 numbers.
+    ``recompute`` keeps each block's input only, and one block's all while it is computed again. Behind the
+    blocks: the last norm and the softmax. Raises ``ValueError`` for a batch or length below 1.
+    """
+    if batch < 1 or length < 1:
+        raise ValueError(f"batch and length must be at least 1, got {batch} and {length}")
+    C, N, norm = config.n_embd, batch * length, 2 if config.norm == "layernorm" else 1
+    kv = config.kv_heads * config.head_size
+    attention = C + (C + 2 * kv) + C + config.n_head  # its input, q k v, what the heads give, log of the sums
+    mlp = C + (4 if config.mlp == "swiglu" else 2) * config.inner
+    block = N * (attention + mlp + 2 * (C + norm))  # each norm reads the stream
+    blocks = config.n_layer * block if not recompute else config.n_layer * N * C + block
+    return blocks, N * (2 * C + norm + config.vocab_size)
+
+
 def _mlp_matrices(config: GPTConfig) -> int:
     return 3 if config.mlp == "swiglu" else 2

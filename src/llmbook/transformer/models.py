@@ -64,8 +64,8 @@ class _Stack(nn.Module):
             elif name.endswith("bias"):
                 p.zero_()  # the norms' weights stay 1
 
-    def embed(self, input_ids: Tensor, start: int = 0) -> Tensor:
-        """Token embeddings plus positions ``start``, ``start + 1``, …: (B, T) → (B, T, C)."""
+    def embed(self, input_ids: Tensor, start: int = 0, position_ids: Tensor | None = None) -> Tensor:
+        """Token embeddings plus positions ``start``, ``start + 1``, …, or those given (B, T): (B, T) → (B, T, C)."""
         self._check_ids(input_ids, start)
         end = start + input_ids.shape[1]
         try:
@@ -73,10 +73,11 @@ class _Stack(nn.Module):
         except IndexError:  # costs nothing where all is well; a GPU reports it by its own assertion
             low, high = input_ids.min().item(), input_ids.max().item()
             raise ValueError(f"input_ids must lie in 0..{self.config.vocab_size - 1}, got {low} to {high}") from None
+        where = slice(start, end) if position_ids is None else position_ids
         if self.config.positions == "learned":
-            x = x + self.wpe.weight[start:end]
+            x = x + self.wpe.weight[where]
         elif self.config.positions == "sinusoidal":
-            x = x + sinusoidal_positions(end, self.config.n_embd)[start:].to(x)
+            x = x + sinusoidal_positions(end, self.config.n_embd).to(x)[where]
         return self.drop(self.ln_e(x))
 
     def blocks(
@@ -86,17 +87,22 @@ class _Stack(nn.Module):
         past: tuple[KeysAndValues, ...] | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
     ) -> tuple[Tensor, tuple[KeysAndValues, ...]]:
         """The stream (B, T, C) through all blocks and the last norm, and each block's keys and values.
 
-        The masks (B, S) are 1 where there is a token and 0 where there is padding.
+        The masks (B, S) are 1 where there is a token and 0 where there is padding; S counts the past, too.
+        ``position_ids`` (B, T) stand in for positions counted from the past's end.
         """
         start = 0 if past is None else past[0][0].shape[2]
         mask, is_causal = self._mask(x, start, attention_mask)
         rotary = None
         if self.config.positions == "rotary":
             positions = torch.arange(start, start + x.shape[1], device=x.device)
-            rotary = rotary_embedding(positions, self.config.head_size, self.config.rope_theta)
+            positions = positions if position_ids is None else position_ids.flatten()
+            rotary = rotary_embedding(positions, self.config.head_size, self.config.rope_theta)  # (T, C/H) each
+            if position_ids is not None:
+                rotary = tuple(t.unflatten(0, (-1, 1, x.shape[1])) for t in rotary)  # (B, 1, T, C/H)
         memory_mask = None if memory_mask is None else memory_mask[:, None, None].bool()  # (B, 1, 1, S)
         presents = []
         for i, block in enumerate(self.h):
@@ -118,7 +124,10 @@ class _Stack(nn.Module):
             future = torch.ones(T, S, dtype=torch.bool, device=x.device).triu(start + 1)
             bias = bias.masked_fill(future, -math.inf)
         if attention_mask is not None:
-            bias = bias.masked_fill(attention_mask[:, None, None] == 0, -math.inf)  # (B, ·, T, S)
+            hidden = attention_mask[:, None, None] == 0  # (B, 1, 1, S)
+            if self.is_causal:  # padding in front sees itself: nothing reads it, but no mean of nothing is a NaN
+                hidden = hidden & ~torch.eye(T, S, dtype=torch.bool, device=x.device).roll(start, dims=1)
+            bias = bias.masked_fill(hidden, -math.inf)  # (B, ·, T, S)
         return bias, False
 
     def _check_ids(self, input_ids: Tensor, start: int) -> None:
@@ -179,19 +188,27 @@ class GPT(_Stack):
         use_cache: bool = False,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        logits_to_keep: int = 0,
     ) -> Output:
         """Ids (B, T) to logits (B, T, V); with ``labels`` (B, T) also the mean loss in nats.
 
         As in transformers, labels are shifted here (``labels=input_ids`` trains a language model) and −100 is
         not scored. ``past_key_values`` is what an earlier call with ``use_cache=True`` returned; then
-        ``input_ids`` are the tokens after it. Raises TypeError or ValueError for ids, labels and lengths that
+        ``input_ids`` are the tokens after it. ``attention_mask`` (B, past + T) is 0 on padding, ``position_ids``
+        (B, T) say where each token stands if not right behind the past, and ``logits_to_keep`` above 0 gives the
+        logits of so many last tokens only. Raises TypeError or ValueError for ids, labels and lengths that
         don't fit the configuration.
         """
         if (encoder_hidden_states is None) == self.config.add_cross_attention:
             raise ValueError("encoder_hidden_states go with add_cross_attention=True: both or neither")
-        x = self.embed(input_ids, 0 if past_key_values is None else past_key_values[0][0].shape[2])
-        x, presents = self.blocks(x, None, past_key_values, encoder_hidden_states, encoder_attention_mask)  # (B, T, C)
-        logits = self.lm_head(x)  # (B, T, V)
+        start = 0 if past_key_values is None else past_key_values[0][0].shape[2]
+        _check_places(input_ids, start, attention_mask, position_ids)
+        x = self.embed(input_ids, start, position_ids)
+        memory = encoder_hidden_states, encoder_attention_mask
+        x, presents = self.blocks(x, attention_mask, past_key_values, *memory, position_ids)  # (B, T, C)
+        logits = self.lm_head(x[:, -logits_to_keep:])  # (B, T, V); all of them where it is 0
         loss = None
         if labels is not None:
             _check_labels(labels, input_ids.shape)
@@ -330,6 +347,15 @@ def _check_padding(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} must have input_ids' shape {tuple(shape)}, got {tuple(mask.shape)}")
     if not bool((mask != 0).any(dim=1).all()):
         raise ValueError(f"{name} must leave at least one token in every row")
+
+
+def _check_places(input_ids: Tensor, start: int, attention_mask: Tensor | None, position_ids: Tensor | None) -> None:
+    shape = tuple(getattr(input_ids, "shape", ()))
+    if position_ids is not None and position_ids.shape != shape:
+        raise ValueError(f"position_ids must have input_ids' shape {shape}, got {tuple(position_ids.shape)}")
+    if attention_mask is not None and attention_mask.shape != (shape[0], start + shape[1]):
+        wanted, got = (shape[0], start + shape[1]), tuple(attention_mask.shape)
+        raise ValueError(f"attention_mask must be (batch, past + length) = {wanted}, got {got}")
 
 
 def _check_state(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> None:

@@ -31,7 +31,7 @@ PARTS = (
     transformer.GPTConfig, transformer.Attention, transformer.MLP, transformer.Block, transformer.GPT.__base__,
     transformer.GPT, transformer.layers.make_norm, transformer.layers._one_mlp,
     attention.rotary_embedding, attention.apply_rotary, attention._angles,
-    products.FastLayers, products._Linear, products._Gelu, products._plain, products._fits, products._onednn,
+    products.FastLayers, products._Linear, products._Gelu, products._plain, products._fits, products.matmul_precision,
     products._keeps_float32,
     optimizers.Muon, optimizers.orthogonalize, optimizers.adjusted_lr, optimizers.Combined,
     optimizers.block_matrices, optimizers.muon_and_adamw,
