@@ -243,7 +243,7 @@ def test_the_cache_has_the_size_of_the_formula():
     for config in CONFIGS.values():
         reader = Reader(new_model(config))
         reader.read(torch.full((3, 11), 7))
-        assert sum(t.numel() for pair in reader.past for t in pair) == 3 * cache_numbers(config, 11)
+        assert sum(t.numel() for kept in reader.past for t in kept.tensors) == 3 * cache_numbers(config, 11)
 
 
 @pytest.mark.parametrize(("options", "named"), [

@@ -20,6 +20,7 @@ from llmbook import weights
 from llmbook.transformer import (
     GPT,
     POSITIONS,
+    Cache,
     Encoder,
     EncoderDecoder,
     GPTConfig,
@@ -274,6 +275,31 @@ def test_cached_steps_equal_the_full_pass(positions, norm_first, batch, cuts, he
         out = model(piece, past_key_values=past, use_cache=True)
         past, parts = out.past_key_values, [*parts, out.logits]
     assert largest(torch.cat(parts, dim=1), full) < 1e-5
+
+
+@settings(deadline=None, max_examples=30)
+@given(cuts=st.lists(st.integers(1, 6), min_size=2, max_size=5), wrong=st.integers(1, 4), seed=st.integers(0, 99))
+def test_a_cache_with_room_keeps_what_pairs_keep(cuts, wrong, seed):
+    """Appended in place, grown when full, and cut back after tokens that were read in vain."""
+    make = generator(seed)
+    pieces = [[torch.randn(2, 3, n, 4, generator=make) for _ in "kv"] for n in cuts]
+    cache = Cache(*pieces[0])
+    for count, piece in enumerate(pieces[1:], 2):
+        cache.append(*(torch.full((2, 3, wrong, 4), torch.nan) for _ in "kv"))
+        cache.length -= wrong
+        found = cache.append(*piece)
+        for got, kept, all_of_it in zip(found, cache.tensors, zip(*pieces[:count], strict=True), strict=True):
+            assert torch.equal(got, kept)
+            assert torch.equal(got, torch.cat(all_of_it, dim=2))
+
+
+def test_room_is_taken_seldom():
+    """100 tokens one by one move the old ones a few times, not 100 times."""
+    cache, places = Cache(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2)), set()
+    for _ in range(100):
+        cache.append(torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2))
+        places.add(cache.room[0].shape[2])
+    assert len(places) <= 7
 
 
 @settings(deadline=None, max_examples=30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llmbook.transformer import GPT
+from llmbook.transformer import GPT, Cache
 
 
 class Reader:
@@ -20,7 +20,7 @@ class Reader:
         self.model, self.use_cache = model, use_cache
         padded = attention_mask is not None and not bool(attention_mask.all())
         self.mask = attention_mask.long() if padded else None
-        self.past: tuple | None = None
+        self.past: tuple[Cache, ...] | None = None
         self.ids: Tensor | None = None
         self.hidden: Tensor | None = None
 
@@ -49,7 +49,9 @@ class Reader:
             position_ids=None if self.mask is None else places(self.mask)[:, -fed.shape[1] :],
             logits_to_keep=keep,
         )
-        self.past, self.hidden = output.past_key_values, output.last_hidden_state[:, -n:]
+        if self.past is None and self.use_cache:
+            self.past = tuple(Cache(k, v) for k, v in output.past_key_values)
+        self.hidden = output.last_hidden_state[:, -n:]
         return output.logits
 
     def catch_up(self, ids: Tensor, keep: int = 1) -> Tensor:
@@ -66,15 +68,17 @@ class Reader:
         if length >= self.length:
             return
         self.ids = self.ids[:, :length] if length else None
-        if self.past is not None:
-            self.past = tuple((k[:, :, :length], v[:, :, :length]) for k, v in self.past) if length else None
+        for cache in self.past or ():
+            cache.length = length
+        if not length:
+            self.past = None
 
     def select(self, rows: Tensor) -> None:
         """Go on with these rows (N,) of the batch; a row may come several times."""
         self.ids, self.hidden = self.ids[rows], self.hidden[rows]
         self.mask = None if self.mask is None else self.mask[rows]
         if self.past is not None:
-            self.past = tuple((k[rows], v[rows]) for k, v in self.past)
+            self.past = tuple(Cache(*(t[rows] for t in cache.tensors)) for cache in self.past)
 
 
 def places(mask: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ torch stores them, (out, in), where GPT-2's files hold the transpose. ``llmbook.
 
 from llmbook.transformer.config import ACTIVATIONS, MLPS, NORMS, POSITIONS, GPTConfig
 from llmbook.transformer.cost import activation_numbers, cache_numbers, forward_flops, parameter_count
-from llmbook.transformer.layers import MLP, Attention, Block, Experts, KeysAndValues, SwiGLU, balance_loss
+from llmbook.transformer.layers import MLP, Attention, Block, Cache, Experts, KeysAndValues, SwiGLU, balance_loss
 from llmbook.transformer.models import (
     GPT,
     IGNORE,
@@ -31,6 +31,7 @@ __all__ = [
     "POSITIONS",
     "Attention",
     "Block",
+    "Cache",
     "Encoder",
     "EncoderDecoder",
     "Experts",

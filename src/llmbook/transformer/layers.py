@@ -18,6 +18,31 @@ def make_norm(config: GPTConfig, size: int | None = None) -> nn.Module:
     return kind(config.n_embd if size is None else size, eps=config.layer_norm_epsilon)
 
 
+class Cache:
+    """One layer's keys and values with room for more, so that a new token moves none of those before it.
+
+    ``length`` tokens are kept, and may be made fewer; ``tensors`` are they, ``append`` writes behind them.
+    """
+
+    def __init__(self, k: Tensor, v: Tensor) -> None:
+        self.length, self.room = k.shape[2], (k, v)  # each (B, H, capacity, C/H)
+
+    @property
+    def tensors(self) -> KeysAndValues:
+        k, v = self.room
+        return k[:, :, : self.length], v[:, :, : self.length]
+
+    def append(self, k: Tensor, v: Tensor) -> KeysAndValues:
+        """Keep (B, H, T, C/H) more of each; all that is kept. Twice the room where it is too small."""
+        end = self.length + k.shape[2]
+        if end > self.room[0].shape[2]:
+            self.room = tuple(F.pad(t, (0, 0, 0, 2 * end - self.length)) for t in self.tensors)
+        for room, new in zip(self.room, (k, v), strict=True):
+            room[:, :, self.length : end] = new
+        self.length = end
+        return self.tensors
+
+
 class Attention(nn.Module):
     """Multi-head attention; queries, keys and values come from one matrix, in one product where they can.
 
@@ -28,6 +53,7 @@ class Attention(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.n_head, self.kv_heads, self.dropout = config.n_head, config.kv_heads, config.attn_pdrop
+        self.head_size, self.qk_norm = config.head_size, config.qk_norm
         kv_size = config.kv_heads * config.head_size
         self.sizes = (config.n_embd, kv_size, kv_size)  # of W_Q, W_K, W_V, stacked in c_attn
         self.c_attn = nn.Linear(config.n_embd, sum(self.sizes), bias=config.bias)
@@ -42,7 +68,7 @@ class Attention(nn.Module):
         mask: Tensor | None = None,
         is_causal: bool = False,
         rotary: tuple[Tensor, Tensor] | None = None,
-        past: KeysAndValues | None = None,
+        past: KeysAndValues | Cache | None = None,
     ) -> tuple[Tensor, KeysAndValues]:
         """Output (B, T, C), and all keys and values; attends to ``x`` itself, or to ``memory`` (B, S, C)."""
         q, k, v = self._project(x, memory, rotary, past)
@@ -61,15 +87,18 @@ class Attention(nn.Module):
         x: Tensor,
         memory: Tensor | None,
         rotary: tuple[Tensor, Tensor] | None,
-        past: KeysAndValues | None,
+        past: KeysAndValues | Cache | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, H, T, C/H), keys and values (B, H_kv, S, C/H), rotated and with the past in front."""
         q, k, v = self._products(x, memory)
-        q, k, v = (t.unflatten(-1, (-1, x.shape[-1] // self.n_head)).transpose(1, 2) for t in (q, k, v))
-        q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = (t.view(*t.shape[:-1], -1, self.head_size).transpose(1, 2) for t in (q, k, v))
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = apply_rotary(q, *rotary), apply_rotary(k, *rotary)
-        if past is not None:
+        if isinstance(past, Cache):
+            k, v = past.append(k, v)
+        elif past is not None:
             k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
         return q, k, v
 
@@ -181,5 +210,5 @@ class Block(nn.Module):
         return norm(x) if self.norm_first else x
 
     def _add(self, x: Tensor, update: Tensor, norm: nn.Module) -> Tensor:
-        x = x + self.drop(update)
+        x = x + (self.drop(update) if self.training else update)
         return x if self.norm_first else norm(x)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llmbook import weights
 from llmbook.attention import alibi_bias, rotary_embedding, sinusoidal_positions
 from llmbook.transformer.config import GPTConfig
-from llmbook.transformer.layers import Attention, Block, Experts, KeysAndValues, make_norm
+from llmbook.transformer.layers import Attention, Block, Cache, Experts, KeysAndValues, make_norm
 
 IGNORE = -100  # a label that is not scored, as in transformers
 
@@ -84,7 +84,7 @@ class _Stack(nn.Module):
         self,
         x: Tensor,
         attention_mask: Tensor | None = None,
-        past: tuple[KeysAndValues, ...] | None = None,
+        past: tuple[KeysAndValues | Cache, ...] | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
@@ -94,7 +94,7 @@ class _Stack(nn.Module):
         The masks (B, S) are 1 where there is a token and 0 where there is padding; S counts the past, too.
         ``position_ids`` (B, T) stand in for positions counted from the past's end.
         """
-        start = 0 if past is None else past[0][0].shape[2]
+        start = _length(past)
         mask, is_causal = self._mask(x, start, attention_mask)
         rotary = None
         if self.config.positions == "rotary":
@@ -184,7 +184,7 @@ class GPT(_Stack):
         input_ids: Tensor,
         labels: Tensor | None = None,
         *,
-        past_key_values: tuple[KeysAndValues, ...] | None = None,
+        past_key_values: tuple[KeysAndValues | Cache, ...] | None = None,
         use_cache: bool = False,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
@@ -196,14 +196,14 @@ class GPT(_Stack):
 
         As in transformers, labels are shifted here (``labels=input_ids`` trains a language model) and −100 is
         not scored. ``past_key_values`` is what an earlier call with ``use_cache=True`` returned; then
-        ``input_ids`` are the tokens after it. ``attention_mask`` (B, past + T) is 0 on padding, ``position_ids``
-        (B, T) say where each token stands if not right behind the past, and ``logits_to_keep`` above 0 gives the
-        logits of so many last tokens only. Raises TypeError or ValueError for ids, labels and lengths that
-        don't fit the configuration.
+        ``input_ids`` are the tokens after it. A :class:`Cache` in the place of a layer's pair is appended to.
+        ``attention_mask`` (B, past + T) is 0 on padding, ``position_ids`` (B, T) say where each token stands if not
+        right behind the past, and ``logits_to_keep`` above 0 gives the logits of so many last tokens only. Raises
+        TypeError or ValueError for ids, labels and lengths that don't fit the configuration.
         """
         if (encoder_hidden_states is None) == self.config.add_cross_attention:
             raise ValueError("encoder_hidden_states go with add_cross_attention=True: both or neither")
-        start = 0 if past_key_values is None else past_key_values[0][0].shape[2]
+        start = _length(past_key_values)
         _check_places(input_ids, start, attention_mask, position_ids)
         x = self.embed(input_ids, start, position_ids)
         memory = encoder_hidden_states, encoder_attention_mask
@@ -324,6 +324,13 @@ def _recording(model: nn.Module, kind: type[nn.Module], look: Callable[..., Tens
 
 
 # ------------------------------------------------------------ losses and checks
+
+
+def _length(past: tuple[KeysAndValues | Cache, ...] | None) -> int:
+    """How many tokens it keeps."""
+    if past is None:
+        return 0
+    return past[0].length if isinstance(past[0], Cache) else past[0][0].shape[2]
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 # What makes the numbers. A test traces a run and finds what is missing here.
 PARTS = (
     transformer.GPTConfig, transformer.Attention, transformer.MLP, transformer.Block, transformer.GPT.__base__,
-    transformer.GPT, transformer.layers.make_norm, transformer.layers._one_mlp,
+    transformer.GPT, transformer.models._length, transformer.layers.make_norm, transformer.layers._one_mlp,
     attention.rotary_embedding, attention.apply_rotary, attention._angles,
     products.FastLayers, products._Linear, products._Gelu, products._plain, products._fits, products.matmul_precision,
     products._keeps_float32,
