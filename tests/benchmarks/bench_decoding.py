@@ -58,8 +58,9 @@ def gpts(width: int) -> Pair:
     """GPT-2s of this width, untrained, with a wide start so that ties are rare."""
     config = GPTConfig(VOCABULARY, 640, width, LAYERS[width], width // 32, initializer_range=0.1)
     with tempfile.TemporaryDirectory() as folder:
-        GPT(config, generator=torch.Generator().manual_seed(0)).save_pretrained(folder)
-        ours, theirs = GPT.from_pretrained(folder), GPT2LMHeadModel.from_pretrained(folder).eval()
+        ours = GPT(config, generator=torch.Generator().manual_seed(0)).eval()
+        ours.save_pretrained(folder)
+        theirs = GPT2LMHeadModel.from_pretrained(folder).eval()
     return Pair(f"GPT-2, {LAYERS[width]} layers of width {width}", ours, theirs, BOUNDS[width])
 
 

@@ -80,16 +80,6 @@ def test_a_head_that_is_the_embedding_stays_tied(tmp_path):
     assert ours.lm_head.weight is ours.wte.weight
 
 
-def test_matrices_are_turned_and_not_moved(tmp_path):
-    """Where they lie as in the file, products with few rows are sooner; written again, the file is the same."""
-    saved(tmp_path / "once")
-    model = GPT.from_pretrained(tmp_path / "once")
-    assert model.h[0].mlp.c_fc.weight.T.is_contiguous()
-    model.save_pretrained(tmp_path / "twice")
-    once, twice = (load_file(tmp_path / which / "model.safetensors") for which in ("once", "twice"))
-    assert all(torch.equal(once[name], twice[name]) for name in once.keys() | twice.keys())
-
-
 def test_aliases_of_names(tmp_path):
     saved(tmp_path)
     aliases = {"n_embd": "hidden_size", "n_head": "num_attention_heads", "n_layer": "num_hidden_layers"}

@@ -20,13 +20,10 @@ _CROSS = ".crossattention.c_attn."  # ours holds W_Q, W_K, W_V; theirs W_K, W_V,
 
 
 def from_gpt2(state: State) -> dict[str, Tensor]:
-    """GPT-2's tensors in our names: prefix and mask buffers off, Conv1D matrices (in, out) turned, float32.
-
-    Turned, but not moved: rows of inputs lie in memory as in the file, and a product with few tokens is sooner so.
-    """
+    """GPT-2's tensors in our names: prefix and mask buffers off, Conv1D matrices (in, out) turned, float32."""
     named = {name.removeprefix("transformer."): tensor for name, tensor in state.items()}
     kept = {n: t for n, t in named.items() if not n.endswith(_BUFFERS)}
-    ours = {n: t.T if _is_conv1d(n, t) else t for n, t in _floats(kept).items()}
+    ours = {n: t.T.contiguous() if _is_conv1d(n, t) else t for n, t in _floats(kept).items()}
     for name in [n for n in ours if ".crossattention.q_attn." in n]:
         query, joined = ours.pop(name), name.replace("q_attn", "c_attn")
         _demand(ours, [joined])
