@@ -12,7 +12,7 @@ from transformers.generation import logits_process as theirs
 
 from llmbook import decoding
 from llmbook.decoding import Reader, exact_search, generate, sampling_processors
-from llmbook.transformer import GPT, GPTConfig
+from llmbook.transformer import GPT, GPTConfig, record_attention
 
 V, ENDS = 40, list(range(33, 40))
 LLAMA = {"positions": "rotary", "norm": "rmsnorm", "mlp": "swiglu", "bias": False, "n_kv_head": 2}
@@ -235,6 +235,20 @@ def test_a_reader_catches_up_and_forgets():
                 got, wanted = reader.catch_up(ids, keep), model(ids).logits[:, -keep:]
                 assert torch.allclose(got, wanted, atol=1e-4)
                 assert reader.ids.tolist() == ids.tolist()
+
+
+def test_recording_attention_leaves_the_cache_as_it_is():
+    model, ids = new_model(seed=8), torch.tensor([[5, 6, 7, 8]])
+    reader = Reader(model)
+    with torch.no_grad(), record_attention(model) as whole:
+        model(ids)
+    with torch.no_grad():
+        reader.read(ids[:, :2])
+        with record_attention(model) as seen:
+            reader.read(ids[:, 2:3])
+        assert torch.allclose(reader.read(ids[:, 3:]), model(ids).logits[:, -1:], atol=1e-5)
+    for name, weights in seen.items():
+        assert torch.allclose(weights, whole[name][:, :, 2:3, :3], atol=1e-5)
 
 
 def test_the_cache_has_the_size_of_the_formula():

@@ -32,6 +32,11 @@ class Cache:
         k, v = self.room
         return k[:, :, : self.length], v[:, :, : self.length]
 
+    def before(self, count: int) -> KeysAndValues:
+        """All that is kept but the last ``count`` tokens."""
+        k, v = self.tensors
+        return k[:, :, : self.length - count], v[:, :, : self.length - count]
+
     def append(self, k: Tensor, v: Tensor) -> KeysAndValues:
         """Keep (B, H, T, C/H) more of each; all that is kept. Twice the room where it is too small."""
         end = self.length + k.shape[2]

@@ -296,8 +296,16 @@ class EncoderDecoder(nn.Module):
 @contextmanager
 def record_attention(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Collect the attention weights (B, H, T, S) of all that runs inside the ``with``, by module name."""
-    with _recording(model, Attention, lambda module, args, kwargs: module.weights(*args, **kwargs).detach()) as seen:
+    with _recording(model, Attention, _attention_weights) as seen:
         yield seen
+
+
+def _attention_weights(module: Attention, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """The weights of a call that is over: a cache holds its tokens already, and must not get them twice."""
+    past = kwargs.get("past")
+    if isinstance(past, Cache):
+        kwargs = {**kwargs, "past": past.before(args[0].shape[1])}
+    return module.weights(*args, **kwargs).detach()
 
 
 @contextmanager
