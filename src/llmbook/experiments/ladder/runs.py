@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +17,6 @@ from llmbook.experiments import sweep
 from llmbook.experiments.ladder.rungs import SEEDS, groups
 from llmbook.experiments.sweep import Group, Recipe
 from llmbook.experiments.sweep import rows as sweep_rows
-from llmbook.files import write_whole
 
 DATA = sweep_rows.DATA.with_name("ladder.jsonl")
 
@@ -45,15 +43,8 @@ def climb(
         for row in tqdm(found, total=len(todo), disable=not training.shows_progress(progress), unit="run"):
             rows.append(row)
             kept[row["setting"], row["seed"]] = row
-            save(kept.values(), path)
+            sweep.save(kept.values(), path, groups())
     return rows
-
-
-def save(rows: Iterable[sweep_rows.Row], path: str | Path) -> None:
-    """Write rows in the ladder's order, seed by seed, under a temporary name, then rename."""
-    place = {name: i for group in groups().values() for i, name in enumerate(group.settings)}
-    ordered = sorted(rows, key=lambda row: ("rate" in row["setting"], place.get(row["setting"], 0), row["seed"]))
-    write_whole(Path(path), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
 
 
 def one(setting: str, recipe: Recipe, seed: int) -> sweep_rows.Row:

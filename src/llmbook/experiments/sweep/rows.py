@@ -128,11 +128,11 @@ def _parse(line: str, where: str) -> Row:
     return row
 
 
-def save(rows: Iterable[Mapping[str, Any]], path: str | Path = DATA) -> None:
-    """Write rows in the order of the groups, under a temporary name beside the file, then rename."""
+def save(rows: Iterable[Mapping[str, Any]], path: str | Path = DATA, groups: Mapping[str, Group] | None = None) -> None:
+    """Write rows in the order of the groups (default: the sweep's), under a temporary name, then rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    names = [name for group in recipes.groups().values() for name in group.settings]
+    names = [name for group in (groups or recipes.groups()).values() for name in group.settings]
     place = {name: i for i, name in enumerate(names)}
     ordered = sorted(rows, key=lambda row: (place.get(row["setting"], len(place)), row["seed"]))
     write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
