@@ -2,8 +2,9 @@
 
 A model's folder is named after its recipe and after the code that follows it: change either, and the model is
 trained anew. It is written aside and renamed, so that a folder which is there is whole; what has been damaged
-since is trained again. The folder is a GPT-2 as transformers writes one, with its tokenizer:
-``AutoModelForCausalLM.from_pretrained`` and ``AutoTokenizer.from_pretrained`` read it.
+since is trained again. The one that reads Wikipedia is a GPT-2 as transformers writes one, with its tokenizer:
+``AutoModelForCausalLM.from_pretrained`` and ``AutoTokenizer.from_pretrained`` read it. The one that reads ToyWorld
+has rotary positions, and :func:`toyworld_gpt` reads it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
@@ -19,18 +21,22 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 from llmbook import corpora
 from llmbook.bpe import BPE
 from llmbook.files import write_whole
-from llmbook.training import TrainingArguments, evaluate_loss, fit, pack, packed_batches
+from llmbook.toyworld import ToyWorld
+from llmbook.training import TrainingArguments, evaluate_loss, fit, pack, packed_batches, padded_batches
 from llmbook.transformer import GPT, GPTConfig
 
 EOS = "<|endoftext|>"
 MANIFEST = "zoo.json"
-CODE = ("zoo.py", "corpora.py", "bpe.py", "products.py", "attention.py", "training", "transformer", "weights")
+CODE = (
+    "zoo.py", "corpora.py", "bpe.py", "products.py", "attention.py", "toyworld", "training", "transformer", "weights"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,27 @@ class Recipe:
 
 
 RECIPES = {recipe.name: recipe for recipe in (Recipe("wikipedia-gpt"),)}
+
+
+@dataclass(frozen=True)
+class ToyRecipe:
+    """All that decides what a GPT learns of ToyWorld. No story is read twice."""
+
+    name: str = "toyworld-gpt"
+    n_embd: int = 128
+    n_inner: int = 512
+    n_layer: int = 2
+    n_head: int = 4
+    n_positions: int = 128  # no story is longer
+    batch_size: int = 8  # stories
+    max_steps: int = 1200
+    learning_rate: float = 4e-3
+    warmup_steps: int = 60
+    seed: int = 0  # of the first weights, of the stories and of their order
+
+
+AnyRecipe = TypeVar("AnyRecipe", Recipe, ToyRecipe)
+
 
 # ------------------------------------------------------------ text
 
@@ -84,7 +111,7 @@ def cache_folder() -> Path:
     return Path(named) if named else users / "llmbook"
 
 
-def key(recipe: Recipe) -> str:
+def key(recipe: AnyRecipe) -> str:
     """Twelve hexadecimal digits that change with the recipe, with the code that follows it, and with torch."""
     root = Path(__file__).parent
     paths = [
@@ -105,6 +132,14 @@ def pretrained(name: str = "wikipedia-gpt") -> Path:
     return kept(RECIPES[name], train)
 
 
+def toyworld_gpt(seed: int = 0) -> GPT:
+    """The GPT that chapters 13 to 15 make smaller, trained from its seed if it is not there; in evaluation mode.
+
+    Its ids are those of ``ToyWorld("small")``; a row is a story opened by ``<bos>``.
+    """
+    return GPT.from_pretrained(kept(ToyRecipe(seed=seed), train_toyworld))
+
+
 def _no_progress_bars() -> None:
     """Where nobody watches: in a notebook, transformers' bars would become part of the output."""
     from transformers.utils import logging  # takes seconds to import
@@ -113,7 +148,7 @@ def _no_progress_bars() -> None:
         logging.disable_progress_bar()
 
 
-def kept(recipe: Recipe, make: Callable[[Recipe, Path], None]) -> Path:
+def kept(recipe: AnyRecipe, make: Callable[[AnyRecipe, Path], None]) -> Path:
     """The folder of a recipe's model; where it is missing or damaged, ``make(recipe, folder)`` fills a new one."""
     folder = cache_folder() / f"{recipe.name}-{key(recipe)}"
     if is_sound(folder):
@@ -192,3 +227,26 @@ def _save_tokenizer(bpe: BPE, folder: Path, longest: int) -> None:
     )  # fmt: skip
     tokenizer.save_pretrained(folder)
     bpe.save(folder / "tokenizer.json")  # without the template that transformers adds, and that adds nothing
+
+
+def train_toyworld(recipe: ToyRecipe, folder: Path) -> None:
+    """Train a GPT on stories of ToyWorld as the recipe says; write it to folder."""
+    world = ToyWorld("small")
+    told = world.stories(recipe.max_steps * recipe.batch_size, recipe.seed)
+    rows = [world.encode(["<bos>", *story.tokens]) for story in told]
+    config, args = _toy_config(recipe, len(world.vocabulary)), _toy_arguments(recipe)
+    model = GPT(config, generator=torch.Generator().manual_seed(recipe.seed))
+    fit(model, padded_batches(rows, args), args, progress=False)
+    model.save_pretrained(folder)
+
+
+def _toy_config(recipe: ToyRecipe, vocab_size: int) -> GPTConfig:
+    sizes = {name: getattr(recipe, name) for name in ("n_positions", "n_embd", "n_inner", "n_layer", "n_head")}
+    spread = 0.02 * math.sqrt(768 / recipe.n_embd)  # GPT-2's, carried over from its width to this one
+    return GPTConfig(vocab_size, **sizes, positions="rotary", initializer_range=spread)
+
+
+def _toy_arguments(recipe: ToyRecipe) -> TrainingArguments:
+    names = ("batch_size", "max_steps", "learning_rate", "warmup_steps", "seed")
+    rest = {"block_size": recipe.n_positions, "min_lr_ratio": 0.0, "adam_beta2": 0.98, "weight_decay": 0.01}
+    return TrainingArguments(**{name: getattr(recipe, name) for name in names}, **rest)

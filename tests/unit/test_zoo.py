@@ -171,3 +171,30 @@ def test_the_parts_of_wikipedia_share_no_article():
     parts = zoo.wikipedia_texts()
     assert [len(part) for part in parts] == [85, 10, 11]
     assert len(set().union(*parts)) == 106
+
+
+TINY_TOY = zoo.ToyRecipe("tiny-toy", n_embd=8, n_inner=16, n_layer=1, n_head=2, batch_size=4, max_steps=3,
+                         warmup_steps=1)  # fmt: skip
+
+
+def test_the_gpt_that_reads_toyworld(cache, monkeypatch):
+    monkeypatch.setattr(zoo, "ToyRecipe", lambda seed: dataclasses.replace(TINY_TOY, seed=seed))
+    first, again, other = zoo.toyworld_gpt(0), zoo.toyworld_gpt(0), zoo.toyworld_gpt(1)
+    assert not first.training
+    assert first.config.positions == "rotary"
+    assert torch.equal(first.wte.weight, again.wte.weight)
+    assert not torch.equal(first.wte.weight, other.wte.weight)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_it_learns(tmp_path):
+    from llmbook.evaluation import cross_entropy
+    from llmbook.toyworld import ToyWorld
+    from llmbook.training import row_logprobs
+
+    recipe = dataclasses.replace(TINY_TOY, max_steps=60, learning_rate=3e-2)
+    zoo.train_toyworld(recipe, tmp_path)
+    world = ToyWorld("small")
+    rows = [world.encode(["<bos>", *story.tokens]) for story in world.stories(20, 10**6)]
+    loss = cross_entropy(row_logprobs(GPT.from_pretrained(tmp_path), rows))
+    assert loss < 0.6 * torch.tensor(float(len(world.vocabulary))).log().item()
