@@ -72,7 +72,7 @@ class ToyRecipe:
     n_positions: int = 128  # no story is longer
     batch_size: int = 8  # stories
     max_steps: int = 1200
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     warmup_steps: int = 60
     seed: int = 0  # of the first weights, of the stories and of their order
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from llmbook.compression import calibration, quality, reconstruction
+from llmbook.compression import calibration, quality, reconstruction, structure
 from llmbook.transformer import GPT, GPTConfig
 
 
@@ -220,3 +220,76 @@ def test_what_quality_refuses():
         one.above(one)
     with pytest.raises(ValueError, match="texts must hold at least one text"):
         quality.text_bits(tiny(), Letters(), ["ab", ""])
+
+
+# ------------------------------------------------------------ parts taken out
+
+
+LLAMA = {"n_embd": 16, "n_head": 4, "n_kv_head": 2, "norm": "rmsnorm", "mlp": "swiglu", "bias": False}
+IDS = torch.tensor([[1, 5, 2, 9, 0, 3]])
+
+
+@pytest.mark.parametrize("kind", [{}, LLAMA], ids=["gpt", "llama"])
+def test_what_is_taken_out_might_as_well_have_been_zero(kind):
+    zeroed, smaller = tiny(**kind), tiny(**kind)
+    heads, d = zeroed.h[0].attn.kv_heads, zeroed.h[0].attn.head_size
+    served = zeroed.config.n_head // heads
+    with torch.no_grad():
+        zeroed.h[0].attn.c_proj.weight[:, : served * d] = 0  # the first head, with all queries that share its keys
+        zeroed.h[1].mlp.c_proj.weight[:, ::2] = 0
+    structure.remove_heads(smaller.h[0].attn, range(1, heads))
+    structure.remove_neurons(smaller.h[1].mlp, range(1, smaller.config.inner, 2))
+    with torch.no_grad():
+        torch.testing.assert_close(smaller(IDS).logits, zeroed(IDS).logits)
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in zeroed.parameters())
+
+
+def test_a_layer_taken_out_is_skipped():
+    model, one = tiny(), tiny(n_layer=1)
+    structure.remove_layers(model, [1])
+    one.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits, one(IDS).logits)
+
+
+@pytest.mark.parametrize("kind", [{}, LLAMA], ids=["gpt", "llama"])
+def test_a_smaller_model_is_loaded_into_a_fresh_one(kind):
+    smaller, fresh = tiny(**kind), tiny(**kind, n_layer=3)
+    structure.remove_heads(smaller.h[1].attn, [1])
+    structure.remove_neurons(smaller.h[0].mlp, [3, 1, 4, 1, 5])
+    structure.restructure(fresh, structure.structure(smaller))
+    fresh.load_state_dict(smaller.state_dict())
+    with torch.no_grad():
+        assert torch.equal(fresh(IDS).logits, smaller(IDS).logits)
+
+
+def test_a_smaller_model_still_trains_and_remembers():
+    model = tiny()
+    structure.remove_heads(model.h[0].attn, [0])
+    model(IDS, labels=IDS).loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    with torch.no_grad():
+        past = model(IDS[:, :4], use_cache=True).past_key_values
+        after = model(IDS[:, 4:], past_key_values=past).logits
+        torch.testing.assert_close(after, model(IDS).logits[:, 4:])
+
+
+@pytest.mark.parametrize("keep", [[], [-1], [0, 2]])
+def test_heads_that_are_none(keep):
+    with pytest.raises(ValueError, match=r"keep must hold some of the 2 heads 0\.\.1, got"):
+        structure.remove_heads(tiny().h[0].attn, keep)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"heads": [1]}, "a list of whole numbers 'neurons', got None"),
+        ({"heads": [1], "neurons": ["4"]}, "a list of whole numbers 'neurons'"),
+        ({"heads": [1, 1], "neurons": [4]}, "one entry for each layer, got 2 heads and 1 neurons"),
+        ({"heads": [1, 1], "neurons": [4, 99]}, r"some of the 32 neurons 0\.\.31"),
+        ([], "a list of whole numbers 'heads', got None"),
+    ],
+)
+def test_sizes_that_are_none(sizes, message):
+    with pytest.raises(ValueError, match=message):
+        structure.restructure(tiny(), sizes)

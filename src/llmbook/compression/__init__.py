@@ -1,5 +1,5 @@
 """Smaller models: what to leave out, how few bits to keep, what a small one learns from a large one.
 
-calibration: what a layer's inputs look like · reconstruction: one column at a time, the rest makes good ·
-pruning · quantization · distillation · lowrank.
+calibration: what a layer is fed · quality: what was lost, in bits of text · structure: parts taken out whole ·
+reconstruction: one column at a time, the rest makes good · pruning · quantization · distillation · lowrank.
 """
