@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from llmbook.compression import pruning, structure
 from llmbook.compression.calibration import block_linears
-from llmbook.compression.quantization import Int8Linear
+from llmbook.compression.integers import Int8Linear
 from llmbook.transformer import GPT, GPTConfig
 
 ROUNDS, WIDTH, INNER = 15, 512, 2048
@@ -81,7 +81,7 @@ def block_speed(batch: int) -> tuple[Ratio, dict[str, float]]:
     """float32's time over int8's for all four together, and the median of each alone."""
     alone, totals = {}, {"int8": [0.0] * ROUNDS, "float32": [0.0] * ROUNDS}
     for name, layer in layers().items():
-        x, quantised = draw(batch, layer.in_features), Int8Linear.from_linear(layer)
+        x, quantised = draw(batch, layer.in_features), Int8Linear(layer)
         times = race({"int8": lambda q=quantised, x=x: q(x), "float32": lambda m=layer, x=x: m(x)}, 20.0)
         alone[name] = compare(times["float32"], times["int8"]).median
         for who, each in times.items():
@@ -93,7 +93,7 @@ def bytes_ratio() -> float:
     """A file of the four layers in int8 over one in float32."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = []
-        for make in (lambda layer: layer, Int8Linear.from_linear):
+        for make in (lambda layer: layer, Int8Linear):
             file = Path(folder) / f"{len(sizes)}.safetensors"
             state = nn.ModuleDict({str(i): make(layer) for i, layer in enumerate(layers().values())}).state_dict()
             save_file({name: tensor.contiguous() for name, tensor in state.items()}, file)

@@ -5,11 +5,11 @@ ToyWorld or bits per character of news, with its standard error. The rows are ke
 ``make compression`` computes those that are missing or that other code has made.
 """
 
-from llmbook.experiments.compression.cases import CASES, Case, Real, Toy, file_size
+from llmbook.experiments.compression.cases import CASES, Case, Real, Toy, stored
 from llmbook.experiments.compression.methods import METHODS, Method
 from llmbook.experiments.compression.runs import code_key, compress, is_current, load, main, measure, missing
 
 __all__ = [
-    "CASES", "METHODS", "Case", "Method", "Real", "Toy", "code_key", "compress", "file_size", "is_current", "load",
-    "main", "measure", "missing",
+    "CASES", "METHODS", "Case", "Method", "Real", "Toy", "code_key", "compress", "is_current", "load", "main",
+    "measure", "missing", "stored",
 ]  # fmt: skip

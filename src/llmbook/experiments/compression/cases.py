@@ -5,17 +5,17 @@ from __future__ import annotations
 import copy
 import functools
 import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from llmbook import corpora, pretrained, zoo
-from llmbook.compression import storage
+from llmbook.compression import quantization, storage
 from llmbook.compression.calibration import InputStatistics, input_statistics
-from llmbook.compression.quality import text_bits
+from llmbook.compression.quality import TextBits, text_bits
 from llmbook.evaluation import Estimate, mean_and_error
 from llmbook.experiments import sweep
 from llmbook.training import TrainingArguments, row_logprobs
@@ -25,36 +25,43 @@ HELD_OUT, CALIBRATION = 300, 200  # stories
 TEST_ARTICLES, ARTICLES, TOKENS = 20, 16, 256  # of Lee news: measured on, calibrated on, tokens of each of these
 
 
+@dataclass(eq=False)
 class Case:
-    """A model to compress, at a seed: the seed chooses calibration text, and with ToyWorld the model, too."""
+    """A whole model, and the one that a method starts from: at first the whole one, later what another method left.
 
-    model: str
+    The seed chooses the calibration text and, with ToyWorld, the model.
+    """
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    seed: int
+    start: GPT | None = None
+    model: ClassVar[str]
 
-    @functools.cached_property
+    @property
     def base(self) -> GPT:
-        """The model as it is: never changed."""
+        """The whole model: never changed."""
         raise NotImplementedError
 
-    def fresh(self) -> GPT:
-        """A copy to compress."""
-        return copy.deepcopy(self.base)
-
-    @functools.cached_property
+    @property
     def batches(self) -> list[Tensor]:
-        """Calibration text, ids (1, T)."""
+        """Calibration text, ids (B, T)."""
         raise NotImplementedError
-
-    @functools.cached_property
-    def statistics(self) -> dict[str, InputStatistics]:
-        """What the layers of the whole model are fed."""
-        return input_statistics(self.base, self.batches)
 
     def cost(self, model: GPT) -> Estimate:
         """What compression cost, in the model's unit, against the whole model on the same text."""
         raise NotImplementedError
+
+    def fresh(self) -> GPT:
+        """A copy of what a method starts from."""
+        return copy.deepcopy(self.start or self.base)
+
+    def on(self, start: GPT) -> Self:
+        """The same case for a second method, which starts from what a first one left."""
+        return replace(self, start=start)
+
+    @functools.cached_property
+    def statistics(self) -> dict[str, InputStatistics]:
+        """What the layers of the model to start from are fed."""
+        return input_statistics(self.start or self.base, self.batches)
 
 
 class Toy(Case):
@@ -62,28 +69,24 @@ class Toy(Case):
 
     model = "toyworld-gpt"
 
-    @functools.cached_property
+    @property
     def base(self) -> GPT:
-        return zoo.toyworld_gpt(self.seed)
+        return _toy_base(self.seed)
 
-    @functools.cached_property
+    @property
     def stories(self) -> list[np.ndarray]:
         """Rows that neither the model was trained on nor is measured on."""
         return sweep.rows_of(sweep.stories(8000, 10**5 + self.seed))
 
-    @functools.cached_property
+    @property
     def batches(self) -> list[Tensor]:
         return [torch.as_tensor(row)[None] for row in self.stories[:CALIBRATION]]
 
-    @functools.cached_property
-    def _logprobs(self) -> np.ndarray:
-        return row_logprobs(self.base, sweep.held_out(HELD_OUT)[1])
-
     def cost(self, model: GPT) -> Estimate:
         _, rows, _, numbers = sweep.held_out(HELD_OUT)
-        return mean_and_error(self._logprobs - row_logprobs(model, rows), numbers)
+        return mean_and_error(_toy_logprobs(self.seed) - row_logprobs(model, rows), numbers)
 
-    def arguments(self, steps: int, learning_rate: float = 1e-3) -> TrainingArguments:
+    def arguments(self, steps: int, learning_rate: float) -> TrainingArguments:
         """Of a retraining: batches of eight stories, a rate that ends at zero."""
         return TrainingArguments(
             max_steps=steps, batch_size=8, block_size=sweep.LONGEST, learning_rate=learning_rate,
@@ -91,44 +94,60 @@ class Toy(Case):
         )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=1)
+def _toy_base(seed: int) -> GPT:
+    return zoo.toyworld_gpt(seed)
+
+
+@functools.lru_cache(maxsize=1)
+def _toy_logprobs(seed: int) -> np.ndarray:
+    return row_logprobs(_toy_base(seed), sweep.held_out(HELD_OUT)[1])
+
+
 class Real(Case):
     """SmolLM2; bits per character of twenty news articles."""
 
     model = "smollm2"
 
-    @functools.cached_property
+    @property
     def base(self) -> GPT:
-        return pretrained.to_gpt(pretrained.find("smollm2"))
+        return _real_base()
 
-    @functools.cached_property
-    def _articles(self) -> list[str]:
-        return corpora.gensim_file("lee_background.cor").read_text(encoding="utf-8").splitlines()
-
-    @functools.cached_property
+    @property
     def batches(self) -> list[Tensor]:
         """Articles from the hundredth on, the first tokens of each that is long enough, in an order of the seed."""
-        tokenizer = pretrained.tokenizer("smollm2")
-        order = np.random.default_rng(self.seed).permutation(len(self._articles) - 100) + 100
-        coded = (tokenizer.encode(self._articles[i]).ids for i in order)
+        tokenizer, articles = pretrained.tokenizer("smollm2"), _articles()[100:]
+        coded = (tokenizer.encode(articles[i]).ids for i in np.random.default_rng(self.seed).permutation(len(articles)))
         rows = [ids[:TOKENS] for ids in coded if len(ids) >= TOKENS][:ARTICLES]
         return list(torch.tensor(rows).split(4))
 
-    @functools.cached_property
-    def _bits(self):
-        return self._text_bits(self.base)
-
-    def _text_bits(self, model: GPT):
-        return text_bits(model, pretrained.tokenizer("smollm2"), self._articles[:TEST_ARTICLES])
-
     def cost(self, model: GPT) -> Estimate:
-        return self._text_bits(model).above(self._bits)
+        return _real_bits(model).above(_real_base_bits())
 
 
-CASES: dict[str, Callable[[int], Case]] = {case.model: case for case in (Toy, Real)}
+@functools.lru_cache(maxsize=1)
+def _real_base() -> GPT:
+    return pretrained.to_gpt(pretrained.find("smollm2"))
 
 
-def file_size(model: nn.Module) -> int:
-    """Bytes of the model's folder on disk, as :mod:`llmbook.compression.storage` writes it."""
+@functools.lru_cache(maxsize=1)
+def _real_base_bits() -> TextBits:
+    return _real_bits(_real_base())
+
+
+def _real_bits(model: GPT) -> TextBits:
+    return text_bits(model, pretrained.tokenizer("smollm2"), _articles()[:TEST_ARTICLES])
+
+
+def _articles() -> list[str]:
+    return corpora.gensim_file("lee_background.cor").read_text(encoding="utf-8").splitlines()
+
+
+CASES: dict[str, type[Case]] = {case.model: case for case in (Toy, Real)}
+
+
+def stored(model: GPT, dtype: str) -> tuple[int, GPT]:
+    """Bytes of the model on disk, and the model that is read back from there, its weights unpacked."""
     with tempfile.TemporaryDirectory() as folder:
-        storage.save(model, Path(folder))
-        return storage.size(Path(folder))
+        size = storage.save(model, folder, dtype=dtype)
+        return size, quantization.dequantize_model(storage.load(folder))

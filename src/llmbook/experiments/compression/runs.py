@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 import llmbook
 from llmbook import training
 from llmbook.experiments import records
-from llmbook.experiments.compression.cases import CASES, Case, file_size
+from llmbook.experiments.compression.cases import CASES, Case, stored
 from llmbook.experiments.compression.methods import METHODS, Method
 from llmbook.experiments.records import Row
 from llmbook.experiments.sweep import rows as sweep_rows
@@ -59,10 +59,10 @@ def missing(rows: Iterable[Row], wanted: Wanted = METHODS) -> list[tuple[str, st
 
 def measure(case: Case, name: str, method: Method) -> Row:
     """Compress a case's model by a method: one row."""
-    model = method.apply(case)
+    size, model = stored(method.apply(case), method.dtype)
     cost = case.cost(model)
     return {
-        "model": case.model, "family": method.family, "method": name, "seed": case.seed, "bytes": file_size(model),
+        "model": case.model, "family": method.family, "method": name, "seed": case.seed, "bytes": size,
         "cost": round(cost.mean, 6), "standard_error": round(cost.se, 6),
         "parameters": sum(p.numel() for p in model.parameters()),
         "date": datetime.date.today().isoformat(), "code": code_key(),
@@ -82,7 +82,7 @@ def compress(path: str | Path = DATA, wanted: Wanted = METHODS, *, progress: boo
     for model, method, seed in bar:
         bar.set_description(f"{model}, {method}, seed {seed}")
         if case is None or (case.model, case.seed) != (model, seed):
-            case = CASES[model](seed)
+            case = CASES[model](seed)  # keeps what its methods share: the statistics of the whole model
         kept[model, method, seed] = measure(case, method, wanted[model][method])
         records.save(kept.values(), path, lambda row: place.get(tuple(row[field] for field in KEY), len(place)))
     return [kept[key] for key in place]
@@ -91,7 +91,9 @@ def compress(path: str | Path = DATA, wanted: Wanted = METHODS, *, progress: boo
 def main(argv: Sequence[str] | None = None) -> None:
     """The shell's entry; ``--dry-run`` only lists what is missing."""
     parser = argparse.ArgumentParser(prog="python -m llmbook.experiments.compression", description=compress.__doc__)
-    parser.add_argument("--path", type=Path, default=DATA, help="the file of rows (default: book/data/compression.jsonl)")
+    parser.add_argument(
+        "--path", type=Path, default=DATA, help="the file of rows (default: book/data/compression.jsonl)"
+    )
     parser.add_argument("--model", choices=list(METHODS), help="only this model")
     parser.add_argument("--only", default="", metavar="TEXT", help="only methods whose name contains the text")
     parser.add_argument("--dry-run", action="store_true", help="list what would run, and run nothing")
