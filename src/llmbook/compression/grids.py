@@ -7,6 +7,7 @@ shares, and z the code of zero. Scales are kept in float16, and the codes are ch
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ class Grid:
     @property
     def most(self) -> int:
         """The largest code."""
-        return 2 if self.levels == "ternary" else 2**self.bits - 1
+        return len(TABLES[self.levels]) - 1 if self.levels in TABLES else 2**self.bits - 1
 
     @property
     def middle(self) -> int:
@@ -163,13 +164,18 @@ def decode(codes: Tensor, zero: Tensor | None, grid: Grid) -> Tensor:
 
 def grouped(matrix: Tensor, grid: Grid) -> Tensor:
     """(out, in) with the weights that share a scale along the last axis: (R, G, g)."""
-    out, columns = matrix.shape
+    return matrix.reshape(*scale_shape(matrix.shape, grid), -1)
+
+
+def scale_shape(shape: Sequence[int], grid: Grid) -> tuple[int, int]:
+    """(R, G) of a matrix (out, in). Raises ValueError for rows that don't divide into groups."""
+    out, columns = shape
     if grid.group_size == "tensor":
-        return matrix.reshape(1, 1, -1)
+        return 1, 1
     size = columns if grid.group_size == "row" else grid.group_size
     if columns % size:
         raise ValueError(f"group_size must divide a row of {columns} weights, got {size}")
-    return matrix.reshape(out, -1, size)
+    return out, columns // size
 
 
 # ------------------------------------------------------------ bytes
@@ -199,8 +205,10 @@ def unpack(packed: Tensor, count: int, grid: Grid) -> Tensor:
         raise ValueError(f"packed must have {packed_size(count, grid)} bytes for {count} codes, got {got}")
     if grid.levels == "ternary":
         codes = packed[..., None].int() // 3 ** torch.arange(TRITS, dtype=torch.int32) % 3
+    elif 8 % grid.bits == 0:  # no code lies in two bytes
+        codes = packed[..., None] >> torch.arange(0, 8, grid.bits, dtype=torch.uint8) & 2**grid.bits - 1
     else:
-        codes = _words(packed, grid.bits)[..., None] >> grid.bits * torch.arange(8) & grid.most
+        codes = _words(packed, grid.bits)[..., None] >> grid.bits * torch.arange(8) & 2**grid.bits - 1
     return codes.flatten(-2)[..., :count].to(torch.uint8)
 
 

@@ -7,14 +7,27 @@ forward pass (Jacob et al. 2018). The grids themselves are in ``grids``, layers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmbook.compression.calibration import InputStatistics, block_linears
-from llmbook.compression.grids import Grid, Quantized, encode, pack, quantize_weight, round_to, scales, unpack
+from llmbook.compression.grids import (
+    Grid,
+    Quantized,
+    encode,
+    pack,
+    packed_size,
+    quantize_weight,
+    round_to,
+    scale_shape,
+    scales,
+    unpack,
+)
 from llmbook.compression.reconstruction import layer_error, reconstruct
 
 __all__ = [
@@ -29,22 +42,48 @@ Statistics = Mapping[str, InputStatistics]
 
 
 class _Packed(nn.Module):
-    """A matrix (out, in) as buffers: packed codes (out, bytes), scales (R, G), packed zero-points."""
+    """A matrix (out, in) as buffers: packed codes (out, bytes), scales (R, G), packed zero-points or None."""
 
     def __init__(self, matrix: Quantized) -> None:
         super().__init__()
-        self.grid, self.shape = matrix.grid, tuple(matrix.codes.shape)
-        self.register_buffer("packed", pack(matrix.codes, matrix.grid))
-        self.register_buffer("scale", matrix.scale)
         zero = None if matrix.zero is None else pack(matrix.zero.flatten(), matrix.grid)
-        self.register_buffer("zero", zero)
+        self._keep(matrix.grid, matrix.codes.shape, pack(matrix.codes, matrix.grid), matrix.scale, zero)
+
+    @classmethod
+    def from_buffers(cls, grid: Grid, shape: tuple[int, int], buffers: Mapping[str, Tensor]) -> Self:
+        """A layer from what ``named_buffers`` held. Raises ValueError for what is missing or does not fit the grid."""
+        groups = scale_shape(shape, grid)
+        wanted = {"packed": (shape[0], packed_size(shape[1], grid)), "scale": groups}
+        wanted |= {"zero": (packed_size(math.prod(groups), grid),)} if grid.affine else {}
+        for name, size in wanted.items():
+            found, dtype = buffers.get(name), torch.float16 if name == "scale" else torch.uint8
+            if found is None or tuple(found.shape) != size or found.dtype != dtype:
+                got = None if found is None else f"{tuple(found.shape)} {found.dtype}"
+                raise ValueError(f"{name} must be {size} {dtype} for {grid}, got {got}")
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer._keep(grid, shape, buffers["packed"], buffers["scale"], buffers["zero"] if grid.affine else None)
+        return layer
+
+    def _keep(self, grid: Grid, shape: Sequence[int], packed: Tensor, scale: Tensor, zero: Tensor | None) -> None:
+        self.grid, self.shape = grid, tuple(shape)
+        for name, tensor in (("packed", packed), ("scale", scale), ("zero", zero)):
+            self.register_buffer(name, tensor)
+
+    def zeros(self) -> Tensor | None:
+        """The zero-points, unpacked: (R, G)."""
+        if self.zero is None:
+            return None
+        return unpack(self.zero, self.scale.numel(), self.grid).view(self.scale.shape)
 
     def quantized(self) -> Quantized:
-        """The codes, unpacked."""
-        zero = self.zero
-        if zero is not None:
-            zero = unpack(zero, self.scale.numel(), self.grid).view(self.scale.shape)
-        return Quantized(unpack(self.packed, self.shape[1], self.grid), self.scale, zero, self.grid)
+        """The whole matrix, unpacked."""
+        return Quantized(unpack(self.packed, self.shape[1], self.grid), self.scale, self.zeros(), self.grid)
+
+    @property
+    def weight(self) -> Tensor:
+        """The numbers that it stands for, float32: (out, in)."""
+        return self.quantized().dequantize()
 
     @property
     def nbytes(self) -> int:
@@ -61,14 +100,26 @@ class QuantizedLinear(_Packed):
 
     def __init__(self, matrix: Quantized, bias: Tensor | None = None, input_scale: Tensor | None = None) -> None:
         super().__init__(matrix)
-        self.out_features, self.in_features = self.shape
+        self.add(bias, input_scale)
+
+    def add(self, bias: Tensor | None, input_scale: Tensor | None) -> Self:
+        """Give it a bias (out,) and scales of its inputs (in,), or None; returns the layer."""
         self.register_buffer("bias", None if bias is None else bias.detach().clone())
         self.register_buffer("input_scale", None if input_scale is None else input_scale.half())
+        return self
+
+    @property
+    def in_features(self) -> int:
+        return self.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        return self.shape[0]
 
     @property
     def weight(self) -> Tensor:
         """What the layer multiplies by, float32: (out, in)."""
-        weight = self.quantized().dequantize()
+        weight = super().weight
         return weight if self.input_scale is None else weight / self.input_scale.float()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -82,22 +133,20 @@ class QuantizedEmbedding(_Packed):
         if matrix.grid.group_size == "tensor":
             raise ValueError("an embedding's rows need scales of their own, got group_size='tensor'")
         super().__init__(matrix)
-        self.num_embeddings, self.embedding_dim = self.shape
 
     @property
-    def weight(self) -> Tensor:
-        """All rows, float32: (V, C)."""
-        return self.quantized().dequantize()
+    def num_embeddings(self) -> int:
+        return self.shape[0]
+
+    @property
+    def embedding_dim(self) -> int:
+        return self.shape[1]
 
     def forward(self, ids: Tensor) -> Tensor:
-        rows = ids.flatten()
+        rows, zeros = ids.flatten(), self.zeros()
         codes = unpack(self.packed[rows], self.embedding_dim, self.grid)
-        zero = None if self.zero is None else self.quantized_zero()[rows]
-        return Quantized(codes, self.scale[rows], zero, self.grid).dequantize().view(*ids.shape, -1)
-
-    def quantized_zero(self) -> Tensor:
-        """The zero-points (V, G)."""
-        return unpack(self.zero, self.scale.numel(), self.grid).view(self.scale.shape)
+        zeros = None if zeros is None else zeros[rows]
+        return Quantized(codes, self.scale[rows], zeros, self.grid).dequantize().view(*ids.shape, -1)
 
 
 # ------------------------------------------------------------ choosing the codes
@@ -230,9 +279,8 @@ def quantize_embedding(model: nn.Module, bits: int = 8, group_size: int | str = 
 
 def tied_head(embedding: QuantizedEmbedding) -> QuantizedLinear:
     """A head that reads the embedding's own buffers."""
-    head = QuantizedLinear(embedding.quantized())
-    head.packed, head.scale, head.zero = embedding.packed, embedding.scale, embedding.zero
-    return head
+    buffers = dict(embedding.named_buffers())
+    return QuantizedLinear.from_buffers(embedding.grid, embedding.shape, buffers).add(None, None)
 
 
 def dequantize_model(model: nn.Module) -> nn.Module:

@@ -21,7 +21,7 @@ from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
 from llmbook.compression import structure
-from llmbook.compression.grids import Grid, Quantized
+from llmbook.compression.grids import Grid
 from llmbook.compression.quantization import QuantizedEmbedding, QuantizedLinear, tied_head
 from llmbook.files import write_whole
 from llmbook.transformer import GPT, GPTConfig
@@ -90,33 +90,14 @@ def _write_quantized(layer: QuantizedLinear | QuantizedEmbedding, dtype: torch.d
     return {"shape": list(layer.shape), "grid": asdict(layer.grid)}, tensors
 
 
-def _matrix(options: Options, tensors: Tensors) -> tuple[Quantized, Tensors]:
-    """The codes that were written, checked against their grid, and the tensors beside them."""
-    grid, (out, columns) = Grid(**options["grid"]), options["shape"]
-    blank = torch.zeros(out, columns, dtype=torch.uint8)
-    layer = QuantizedLinear(_empty(blank, grid))
-    rest = dict(tensors)
-    for name, wanted in layer.named_buffers():
-        found = rest.pop(name)
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
-            want, got = (f"{tuple(t.shape)} {t.dtype}" for t in (wanted, found))
-            raise ValueError(f"{name} must be {want} for {grid}, got {got}")
-        setattr(layer, name, found)
-    return layer.quantized(), rest
-
-
-def _empty(blank: Tensor, grid: Grid) -> Quantized:
-    from llmbook.compression.grids import grouped
-
-    groups = grouped(blank, grid).shape[:2]
-    zero = torch.zeros(groups, dtype=torch.uint8) if grid.affine else None
-    return Quantized(blank, torch.ones(groups, dtype=torch.float16), zero, grid)
-
-
 def _read_quantized(options: Options, tensors: Tensors) -> QuantizedLinear:
-    matrix, rest = _matrix(options, tensors)
-    bias = rest.get("bias")
-    return QuantizedLinear(matrix, None if bias is None else bias.float(), rest.get("input_scale"))
+    layer = QuantizedLinear.from_buffers(Grid(**options["grid"]), options["shape"], tensors)
+    bias = tensors.get("bias")
+    return layer.add(None if bias is None else bias.float(), tensors.get("input_scale"))
+
+
+def _read_quantized_embedding(options: Options, tensors: Tensors) -> QuantizedEmbedding:
+    return QuantizedEmbedding.from_buffers(Grid(**options["grid"]), options["shape"], tensors)
 
 
 def _write_embedding(layer: nn.Embedding, dtype: torch.dtype) -> tuple[Options, Tensors]:
@@ -131,9 +112,7 @@ KINDS: dict[str, Kind] = {
     "linear": Kind(nn.Linear, _write_linear, _read_linear),
     "embedding": Kind(nn.Embedding, _write_embedding, _read_embedding),
     "quantized": Kind(QuantizedLinear, _write_quantized, _read_quantized),
-    "quantized embedding": Kind(
-        QuantizedEmbedding, _write_quantized, lambda options, tensors: QuantizedEmbedding(_matrix(options, tensors)[0])
-    ),
+    "quantized embedding": Kind(QuantizedEmbedding, _write_quantized, _read_quantized_embedding),
 }
 
 
@@ -148,6 +127,8 @@ def save(model: GPT, folder: str | Path, *, dtype: str = "float32") -> int:
     """
     if dtype not in FLOATS:
         raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype!r}")
+    if model.config.n_expert:
+        raise ValueError("model must have one feed-forward layer in each block, got a mixture of experts")
     layers: dict[str, Options] = {}
     tensors: Tensors = {}
     for name, module, kind in _layers(model):
@@ -240,12 +221,9 @@ def _build(about: Mapping[str, Any], tensors: Tensors) -> GPT:
     if tied:
         model.lm_head = nn.Identity()
     for name, options in about["layers"].items():
-        if (kind := options["kind"]) not in KINDS:
+        if (kind := options.get("kind")) not in KINDS:
             raise ValueError(f"{name} is of kind {kind!r}; known are {', '.join(KINDS)}")
-        own = f"{name}."
-        parts = {part.removeprefix(own): tensors.pop(part) for part in list(tensors) if part.startswith(own)} \
-            if KINDS[kind].whole else {}  # fmt: skip
-        model.set_submodule(name, KINDS[kind].read(options, parts))
+        model.set_submodule(name, KINDS[kind].read(options, _own(name, tensors) if KINDS[kind].whole else {}))
     if tied:
         model.lm_head = _head(model.wte)
     model.load_state_dict({n: t.float() for n, t in tensors.items()}, strict=False, assign=True)
@@ -253,6 +231,12 @@ def _build(about: Mapping[str, Any], tensors: Tensors) -> GPT:
         if p.is_meta:
             raise ValueError(f"{name} is missing")
     return model
+
+
+def _own(name: str, tensors: Tensors) -> Tensors:
+    """The layer's tensors, taken out."""
+    found = [part for part in tensors if part.startswith(f"{name}.")]
+    return {part.removeprefix(f"{name}."): tensors.pop(part) for part in found}
 
 
 def _head(embedding: nn.Embedding | QuantizedEmbedding) -> nn.Module:
