@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from llmbook.compression import lowrank, pruning, quantization, structure
-from llmbook.compression.calibration import block_linears
+from llmbook.compression.calibration import block_linears, by_block
 from llmbook.compression.distillation import distil
 from llmbook.compression.grids import Grid
 from llmbook.experiments.compression.cases import Case, Real, Toy
@@ -27,6 +27,7 @@ class Method:
     family: str
     apply: Callable[[Any], GPT]
     dtype: str = "float16"
+    calibrated: bool = True  # False: the seed matters only where it chooses the model
 
 
 def heal(case: Toy, model: GPT, steps: int = HEAL, callback: Callable | None = None, rate: float = 1e-3) -> GPT:
@@ -89,8 +90,9 @@ def quantised(
 ) -> GPT:
     """Packed codes inside the blocks, and 8 bits with a scale for each row in the embedding."""
     model = case.fresh()
-    statistics = None if method == "rtn" else case.statistics
-    quantization.quantize_model(model, bits, group_size, method=method, statistics=statistics, **grid)
+    options = {"method": method} | grid
+    for seen in [None] if method == "rtn" else by_block(model, case.batches):
+        quantization.quantize_model(model, bits, group_size, statistics=seen, names=seen, **options)
     if embedding:
         quantization.quantize_embedding(model, 8, "row", symmetric=True)
     return model
@@ -134,28 +136,38 @@ def then(first: Callable[[Any], GPT], second: Callable[[Any], GPT]) -> Callable[
 
 def _shared() -> dict[str, Method]:
     """What is done to both models."""
-    zeros = {
+    patterns = {"50%": {"sparsity": 0.5}, "2:4": {"n": 2, "m": 4}}
+    data_free = {
         **{f"magnitude {s:.0%}": partial(pruned, method="magnitude", sparsity=s) for s in (0.3, 0.5, 0.7)},
-        **{f"{m} 50%": partial(pruned, method=m, sparsity=0.5) for m in ("wanda", "sparsegpt")},
-        **{f"{m} 2:4": partial(pruned, method=m, n=2, m=4) for m in ("magnitude", "wanda", "sparsegpt")},
+        "magnitude 2:4": partial(pruned, method="magnitude", n=2, m=4),
     }
-    grids = {"int8 rtn": (8, "row", "rtn")}
-    for bits in (4, 3):
-        grids |= {f"int{bits} {m}, groups of 64": (bits, 64, m) for m in ("rtn", "gptq", "awq")}
-    grids |= {"int4 rtn, a scale a row": (4, "row", "rtn"), "int2 gptq, groups of 32": (2, 32, "gptq")}
-    packed = {name: partial(quantised, bits=b, group_size=g, method=m) for name, (b, g, m) in grids.items()}
-    packed["nf4, groups of 64"] = partial(quantised, bits=4, group_size=64, levels="nf4")
-    ranks = {
-        f"{'whitened ' if a else ''}SVD {s:.0%}": partial(low_rank, share=s, aware=a)
-        for s in (0.5, 0.75)
-        for a in (False, True)
+    zeros = {
+        f"{method} {name}": partial(pruned, method=method, **pattern)
+        for method in ("wanda", "sparsegpt")
+        for name, pattern in patterns.items()
     }
+    rounded = {
+        "int8 rtn": partial(quantised, bits=8, group_size="row"),
+        "int4 rtn, a scale a row": partial(quantised, bits=4, group_size="row"),
+        "nf4, groups of 64": partial(quantised, bits=4, group_size=64, levels="nf4"),
+        **{f"int{b} rtn, groups of 64": partial(quantised, bits=b, group_size=64) for b in (4, 3)},
+    }
+    compensated = {
+        f"int{bits} {method}, groups of 64": partial(quantised, bits=bits, group_size=64, method=method)
+        for bits in (4, 3)
+        for method in ("gptq", "awq")
+    } | {"int2 gptq, groups of 32": partial(quantised, bits=2, group_size=32, method="gptq")}
+    ranks = {f"SVD {s:.0%}": partial(low_rank, share=s, aware=False) for s in (0.75, 0.5)}
+    whitened = {f"whitened SVD {s:.0%}": partial(low_rank, share=s) for s in (0.75, 0.5)}
     return {
-        "float32": Method("whole", lambda case: case.fresh(), "float32"),
-        "float16": Method("whole", lambda case: case.fresh()),
+        "float32": Method("whole", lambda case: case.fresh(), "float32", calibrated=False),
+        "float16": Method("whole", lambda case: case.fresh(), calibrated=False),
+        **{name: Method("pruning", call, calibrated=False) for name, call in data_free.items()},
         **{name: Method("pruning", call) for name, call in zeros.items()},
-        **{name: Method("quantisation", call) for name, call in packed.items()},
-        **{name: Method("low rank", call) for name, call in ranks.items()},
+        **{name: Method("quantisation", call, calibrated=False) for name, call in rounded.items()},
+        **{name: Method("quantisation", call) for name, call in compensated.items()},
+        **{name: Method("low rank", call, calibrated=False) for name, call in ranks.items()},
+        **{name: Method("low rank", call) for name, call in whitened.items()},
     }
 
 
@@ -177,9 +189,13 @@ def _toy() -> dict[str, Method]:
             then(then(in_training["int4"], _unpacked), halved), partial(quantised, bits=4, group_size=64)
         ),
         "half of neurons and heads, then int4 in training": then(cut, in_training["int4"]),
-        "student of width 96, then int4 in training": then(
-            partial(student, n_embd=96, n_inner=384), partial(rounded_in_training, grid=Grid(4, 32))
-        ),
+        "one layer of two, half its neurons, then int2 in training": then(then(one_layer, halved), in_training["int2"]),
+        **{
+            f"student of width {w}, then int{bits} in training": then(
+                partial(student, n_embd=w, n_inner=4 * w), partial(rounded_in_training, grid=Grid(bits, 32))
+            )
+            for w, bits in ((96, 4), (64, 2))
+        },
     }
     return {
         **{name: Method("pruning", call) for name, call in healed.items()},

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 import llmbook
 from llmbook import training
 from llmbook.experiments import records
-from llmbook.experiments.compression.cases import CASES, Case, stored
+from llmbook.experiments.compression.cases import CASES, Case, Toy, stored
 from llmbook.experiments.compression.methods import METHODS, Method
 from llmbook.experiments.records import Row
 from llmbook.experiments.sweep import rows as sweep_rows
@@ -53,7 +53,13 @@ def is_current(row: Mapping[str, object]) -> bool:
 def missing(rows: Iterable[Row], wanted: Wanted = METHODS) -> list[tuple[str, str, int]]:
     """Which (model, method, seed) the rows lack, model by model and seed by seed."""
     there = {tuple(row[field] for field in KEY) for row in rows if is_current(row)}
-    keys = [(model, method, seed) for model in wanted for seed in SEEDS[model] for method in wanted[model]]
+    keys = [
+        (model, name, seed)
+        for model in wanted
+        for seed in SEEDS[model]
+        for name, method in wanted[model].items()
+        if seed == SEEDS[model][0] or method.calibrated or model == Toy.model
+    ]
     return [key for key in keys if key not in there]
 
 
