@@ -230,11 +230,8 @@ def _unpacked(case: Toy) -> GPT:
 def _real() -> dict[str, Method]:
     """What only the large model shows."""
     together = {
-        "sparsegpt 2:4, then int8": then(
-            partial(pruned, method="sparsegpt", n=2, m=4), partial(quantised, bits=8, group_size="row")
-        ),
-        "without 2 of 30 layers, then int4 gptq": then(
-            partial(without_layers, count=2), partial(quantised, bits=4, group_size=64, method="gptq")
+        "without 2 of 30 layers, then int4 awq": then(
+            partial(without_layers, count=2), partial(quantised, bits=4, group_size=64, method="awq")
         ),
     }
     return {
