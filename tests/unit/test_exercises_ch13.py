@@ -1,5 +1,7 @@
 """Chapter 13's checkers tell a right, a nearly right and a wrong answer apart, in words."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from checking import assert_nearly, assert_not_attempted, assert_right, assert_wrong
@@ -70,7 +72,7 @@ def csr(matrix):
     [
         (lambda v, c, s: (v, c, s[:-1]), "at its end, how many values"),
         (lambda v, c, s: (v, c, s[1:]), "the first row begins at 0"),
-        (lambda v, c, s: (v, c, [b - a for a, b in zip(s, s[1:], strict=False)]), "running sums"),
+        (lambda v, c, s: (v, c, [b - a for a, b in pairwise(s)]), "running sums"),
         (lambda v, c, s: (v, [x + 1 for x in c], s), "columns count from 0"),
     ],
 )
