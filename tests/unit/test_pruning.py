@@ -9,7 +9,7 @@ from torch.nn.utils import prune
 
 from llmbook.compression import pruning, structure
 from llmbook.compression.calibration import block_linears, input_statistics
-from llmbook.compression.reconstruction import layer_error
+from llmbook.compression.reconstruction import layer_error, reconstruct
 from llmbook.training import TrainingArguments, fit
 from llmbook.transformer import GPT, GPTConfig
 
@@ -321,3 +321,18 @@ def test_neurons_taken_out_and_made_good():
         error[way] = layer_error(new - whole, gram)
     assert mlp.c_proj.weight.shape == refitted.shape
     assert error["refitted"] < 0.8 * error["left"]
+
+
+def test_each_group_of_m_is_chosen_when_all_before_it_are_settled():
+    w, gram, blocks = draw(64, 8), gram_of(8), []
+
+    def first_group_only(block, curvatures):
+        blocks.append((block, curvatures))
+        mask = pruning.n_m_mask(block.square() * curvatures) if len(blocks) == 1 else torch.ones_like(block).bool()
+        return lambda j, column: column * mask[:, j]
+
+    reconstruct(w, gram, first_group_only, block_size=4)
+    moved, curvatures = blocks[1]
+    wanted = pruning.n_m_mask(moved.square() * curvatures)
+    assert not torch.equal(wanted, pruning.n_m_mask(w[:, 4:].square() * curvatures))  # what moved makes a difference
+    assert torch.equal(pruning.sparsegpt(w, gram, n=2, m=4)[:, 4:] != 0, wanted)
