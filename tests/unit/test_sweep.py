@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import llmbook
-from llmbook.experiments import sweep
+from llmbook.experiments import records, sweep
 from llmbook.experiments.sweep import Group, Recipe, recipes, rows
 from llmbook.optimizers import Combined
 from llmbook.training import padded_batches
@@ -218,16 +218,16 @@ def runs_row(recipe):
 def test_the_key_sees_code_and_not_its_layout():
     plain = "def f(x):\n    return x + 1\n"
     same = 'def f(x):\n    """What f is."""\n    return (x  # a comment\n            + 1)\n'
-    assert rows.outline(plain) == rows.outline(same)
-    assert rows.outline(plain) != rows.outline(plain.replace("1", "2"))
-    assert rows.outline(plain) != rows.outline(plain.replace("x", "y"))
-    assert rows.outline("class A:\n    'Doc.'\n    b = 1") == rows.outline("class A:\n    b = 1")
+    assert records.outline(plain) == records.outline(same)
+    assert records.outline(plain) != records.outline(plain.replace("1", "2"))
+    assert records.outline(plain) != records.outline(plain.replace("x", "y"))
+    assert records.outline("class A:\n    'Doc.'\n    b = 1") == records.outline("class A:\n    b = 1")
 
 
 def test_the_key_is_the_same_in_every_version_of_python():
     """By hand: what Python 3.11, 3.12 and 3.13 all gave for code whose ast.unparse and ast.dump differ."""
     source = "def f(x: int, spec='g') -> str:\n    return f\"{x:{spec}}{x['a']!r}\" if x else ()\n"
-    assert hashlib.sha256(rows.outline(source).encode()).hexdigest()[:12] == "e9a1011505c0"
+    assert hashlib.sha256(records.outline(source).encode()).hexdigest()[:12] == "e9a1011505c0"
 
 
 # The file

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import functools
 import hashlib
 import inspect
-import json
-import math
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,12 +16,12 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from llmbook import attention, evaluation, optimizers, products, training, transformer
+from llmbook.experiments import records
+from llmbook.experiments.records import Row
 from llmbook.experiments.sweep import recipes, runs
 from llmbook.experiments.sweep.recipes import SEEDS, Group, Recipe
-from llmbook.files import write_whole
 
 DATA = Path(__file__).resolve().parents[4] / "book" / "data" / "sweep.jsonl"
-Row = dict[str, Any]
 
 # What makes the numbers. A test traces a run and finds what is missing here.
 PARTS = (
@@ -64,78 +61,25 @@ def code_key() -> str:
     """
     digest = hashlib.sha256(repr(CONSTANTS).encode())
     for part in PARTS:
-        digest.update(outline(textwrap.dedent(inspect.getsource(part))).encode())
+        digest.update(records.outline(textwrap.dedent(inspect.getsource(part))).encode())
     for story in runs.stories(20, runs.HELD_OUT_SEED):
         digest.update(f"{story.text} {story.logprobs.sum():.6f}".encode())
     return digest.hexdigest()[:12]
-
-
-def outline(source: str) -> str:
-    """A text for what code does: its syntax tree, without docstrings and whatever is empty.
-
-    Python's own texts will not do: those of ``ast.dump`` and ``ast.unparse`` change from version to version.
-    """
-    return repr(_outline(ast.parse(source)))
-
-
-def _outline(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_outline(entry) for entry in node]
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = dict(ast.iter_fields(node))
-    if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-        fields["body"] = node.body[1:]
-    if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty strings into some f-strings
-        fields["values"] = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
-    return type(node).__name__, [(name, _outline(v)) for name, v in fields.items() if v is not None and v != []]
 
 
 # ------------------------------------------------------------ the file
 
 
 def load(path: str | Path = DATA) -> list[Row]:
-    """The rows of a file, in its order; none where there is no file.
-
-    Raises ``ValueError`` that names the line for what is no row: bad JSON, a field that is missing, of
-    another type or not finite, or a setting and seed that occur twice.
-    """
-    path = Path(path)
-    if not path.exists():
-        return []
-    rows: dict[tuple[str, int], Row] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        row = _parse(line, f"{path.name}, line {number}")
-        if (key := (row["setting"], row["seed"])) in rows:
-            raise ValueError(f"{path.name}, line {number}: {key} is there already; delete one of the two lines")
-        rows[key] = row
-    return list(rows.values())
-
-
-def _parse(line: str, where: str) -> Row:
-    advice = "; delete the line, and `make sweep` computes it again"
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: no JSON ({error}){advice}") from None
-    if not isinstance(row, dict):
-        raise ValueError(f"{where}: a row must be an object, got {type(row).__name__}{advice}")
-    for name, kind in FIELDS.items():
-        value = row.get(name)
-        good = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-        if not good or (kind is float and not math.isfinite(value)):
-            raise ValueError(f"{where}: {name} must be a {kind.__name__}, got {value!r}{advice}")
-    return row
+    """The rows of a file, in its order; none where there is no file. ``ValueError`` that names a line for no row."""
+    return records.load(path, FIELDS, ("setting", "seed"), "make sweep")
 
 
 def save(rows: Iterable[Mapping[str, Any]], path: str | Path = DATA, groups: Mapping[str, Group] | None = None) -> None:
     """Write rows in the order of the groups (default: the sweep's), under a temporary name, then rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     names = [name for group in (groups or recipes.groups()).values() for name in group.settings]
     place = {name: i for i, name in enumerate(names)}
-    ordered = sorted(rows, key=lambda row: (place.get(row["setting"], len(place)), row["seed"]))
-    write_whole(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ordered))
+    records.save(rows, path, lambda row: (place.get(row["setting"], len(place)), row["seed"]))
 
 
 def is_current(row: Mapping[str, Any]) -> bool:
