@@ -34,6 +34,7 @@ def test_right_rounding(capsys):
         ({"whole": math.floor}, "rounds down"),
         ({"most": lambda bits: 2 ** (bits - 1)}, "one code too wide"),
         ({"most": lambda bits: 2**bits - 1}, "both signs together"),
+        ({"most": lambda bits: 2 ** (bits - 1), "largest": max}, "two faults"),
     ],
 )
 def test_nearly_right_rounding(change, hint, capsys):

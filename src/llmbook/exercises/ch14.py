@@ -39,6 +39,10 @@ def _rounded(
 
 _ROUNDED_MISTAKES = [
     Mistake(
+        "two faults: the largest in *size* sets the step, and b bits leave 2^(b−1) − 1 codes on each side of zero.",
+        lambda w, b: _rounded(w, b, size=np.max, most=lambda bits: 2 ** (bits - 1)),
+    ),
+    Mistake(
         "the largest in *size* sets the step: take the absolute value first.", lambda w, b: _rounded(w, b, size=np.max)
     ),
     Mistake(
