@@ -26,7 +26,7 @@ unit chapters: export HF_HUB_OFFLINE := 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder ledger report bench lint data models pages screenshots clean
+.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -81,6 +81,9 @@ sweep: $(READY) ## chapter 08's grid: compute what is missing (Ctrl-C stops, the
 
 ladder: $(READY) ## chapter 12's ladder: compute what is missing, a run a core or on a Dask cluster (SCHEDULER=tcp://...)
 	OMP_NUM_THREADS=1 $(PY) -m llmbook.experiments.ladder $(if $(SCHEDULER),--scheduler $(SCHEDULER),--jobs -1)
+
+compression: $(READY) ## part IV's long run: every method on two models, compute what is missing (half an hour)
+	OMP_NUM_THREADS=1 $(PY) -m llmbook.experiments.compression
 
 ledger: $(READY) ## run the chapters at ten seeds and write the claims ledger (CH=03 for one)
 	$(PY) tools/ledger.py $(CH)

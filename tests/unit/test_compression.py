@@ -71,6 +71,37 @@ def test_no_calibration_text():
         calibration.input_statistics(tiny(), [])
 
 
+@pytest.mark.parametrize("kind", [{}, {"positions": "learned"}, {"positions": "alibi"}], ids=str)
+def test_block_by_block_is_all_at_once_if_nothing_is_changed(kind):
+    model = tiny(**kind)
+    batches = [torch.randint(11, (2, 5)), torch.randint(11, (3, 7))]
+    together = calibration.input_statistics(model, batches)
+    found = {}
+    for some in calibration.by_block(model, batches):
+        assert len({name.split(".")[1] for name in some}) == 1
+        found |= some
+    assert found.keys() == together.keys()
+    for name in found:
+        torch.testing.assert_close(found[name].gram, together[name].gram)
+        assert found[name].count == 31
+
+
+def test_the_next_block_sees_what_was_done_to_the_one_before():
+    model, batches = tiny(), [torch.randint(11, (2, 5))]
+    blocks = calibration.by_block(model, batches)
+    next(blocks)
+    with torch.no_grad():
+        model.h[0].mlp.c_proj.weight.zero_()
+    found = next(blocks)
+    wanted = calibration.input_statistics(model, batches, ["h.1.attn.c_attn"])
+    torch.testing.assert_close(found["h.1.attn.c_attn"].gram, wanted["h.1.attn.c_attn"].gram)
+
+
+def test_block_by_block_without_text():
+    with pytest.raises(ValueError, match="batches must hold at least one batch"):
+        next(calibration.by_block(tiny(), []))
+
+
 # ------------------------------------------------------------ the column loop
 
 

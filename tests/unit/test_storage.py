@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llmbook.compression import quantization, storage, structure
+from llmbook.compression import lowrank, quantization, storage, structure
 from llmbook.decoding import generate
 from llmbook.transformer import GPT, GPTConfig
 
@@ -50,6 +50,15 @@ def parts_gone(model):
     structure.remove_heads(model.h[1].attn, [1])
 
 
+def low_rank(model):
+    lowrank.factorize_model(model, 0.5)
+
+
+def low_rank_in_few_bits(model):
+    low_rank(model)
+    quantization.quantize_model(model, 4, "row")
+
+
 def a_layer_gone(model):
     structure.remove_layers(model, [1])
     quantization.quantize_model(model, 8, "row")
@@ -63,6 +72,7 @@ def mostly_zeros(model):
 
 
 CHANGES = [fewer_bits, few_in_a_layer, scaled_columns, all_in_few_bits, parts_gone, a_layer_gone, mostly_zeros]
+CHANGES += [low_rank, low_rank_in_few_bits]
 
 
 def logits(model):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 def block_linears(model: nn.Module) -> dict[str, nn.Linear]:
@@ -50,9 +52,57 @@ def input_statistics(
     ValueError for a name that is no linear layer, and where there are no batches.
     """
     layers = {name: _linear(model, name) for name in (block_linears(model) if names is None else names)}
+    batches = list(batches)
+    if not batches:
+        raise ValueError("batches must hold at least one batch of ids, got none")
+    was_training = model.training
+    model.eval()
+    with _watching(layers) as found:
+        for ids in batches:
+            model(ids)
+    model.train(was_training)
+    return found()
+
+
+@torch.no_grad()
+def by_block(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[dict[str, InputStatistics]]:
+    """Block by block, what its linear layers are fed by the blocks before it, as these are by then.
+
+    Whoever compresses a block before asking for the next one lets the next see, and make good, what was lost. Costs
+    two passes through each block. For a ``GPT``; batches of ids (B, T) as above.
+    """
+    inputs = [_first_call(model, ids) for ids in batches]
+    if not inputs:
+        raise ValueError("batches must hold at least one batch of ids, got none")
+    for number, block in enumerate(model.h):
+        names = [name for name in block_linears(model) if name.startswith(f"h.{number}.")]
+        with _watching({name: _linear(model, name) for name in names}) as found:
+            for x, options in inputs:
+                block(x, **options)
+        yield found()
+        inputs = [(block(x, **options)[0], options) for x, options in inputs]
+
+
+def _first_call(model: nn.Module, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    """What the first block is called with: the stream (B, T, C) and its options."""
+    calls: list[tuple[Tensor, dict[str, Any]]] = []
+    hook = partial(model.h[0].register_forward_pre_hook, with_kwargs=True)
+
+    def look(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        names = ("x", "memory", "memory_mask")
+        calls.append((args[0], dict(zip(names[1:], args[1:], strict=False)) | kwargs))
+
+    with _hooks([hook(look)]):
+        model.eval()(ids)
+    return calls[0]
+
+
+@contextmanager
+def _watching(layers: Mapping[str, nn.Module]) -> Iterator[Callable[[], dict[str, InputStatistics]]]:
+    """While it runs, gather what layers are fed; the function it gives tells what was gathered."""
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
 
-    def adder(name: str):
+    def adder(name: str) -> Callable[..., None]:
         def add(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].flatten(0, -2).float()  # (B·T, in)
             gram, largest, count = sums.get(name, (0.0, x.new_zeros(()), 0))
@@ -60,15 +110,8 @@ def input_statistics(
 
         return add
 
-    was_training = model.training
-    with _hooks(layer.register_forward_pre_hook(adder(name)) for name, layer in layers.items()):
-        model.eval()
-        for ids in batches:
-            model(ids)
-    model.train(was_training)
-    if not sums:
-        raise ValueError("batches must hold at least one batch of ids, got none")
-    return {name: InputStatistics(gram / count, largest, count) for name, (gram, largest, count) in sums.items()}
+    with _hooks([layer.register_forward_pre_hook(adder(name)) for name, layer in layers.items()]):
+        yield lambda: {name: InputStatistics(gram / n, largest, n) for name, (gram, largest, n) in sums.items()}
 
 
 def _linear(model: nn.Module, name: str) -> nn.Linear:
@@ -82,9 +125,8 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
 
 
 @contextmanager
-def _hooks(handles: Iterable[torch.utils.hooks.RemovableHandle]):
+def _hooks(handles: Sequence[RemovableHandle]) -> Iterator[None]:
     """Keep hooks for as long as a block runs, whatever happens in it."""
-    handles = list(handles)
     try:
         yield
     finally:

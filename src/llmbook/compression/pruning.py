@@ -8,14 +8,13 @@ Magnitude (Janowsky 1989; Han et al. 2015), gradient (Mozer & Smolensky 1988; Mo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llmbook.compression.calibration import InputStatistics, block_linears, input_statistics
+from llmbook.compression.calibration import InputStatistics, block_linears, by_block
 from llmbook.compression.reconstruction import inverse_factor, layer_error, reconstruct
 from llmbook.training import Batch, model_loss
 from llmbook.transformer import GPT, MLP, Attention, SwiGLU
@@ -203,20 +202,17 @@ def prune_blocks(
     """Prune every linear layer of a model's blocks, in place, to the same share or pattern n:m.
 
     ``method`` is one of :data:`METHODS`. Wanda and SparseGPT need calibration: ``statistics`` of the dense model, or
-    ``batches`` of ids (B, T), which each block sees as the pruned blocks before it leave them (slower, and better).
+    ``batches`` of ids (B, T), which each block sees as the pruned blocks before it leave them.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     if method != "magnitude" and (batches is None) == (statistics is None):
         raise ValueError(f"method {method!r} needs either batches of calibration text or statistics")
-    batches = None if batches is None else list(batches)
-    for _, group in groupby(block_linears(model), key=lambda name: name.split(".")[:-2]):
-        names, seen = list(group), statistics or {}
-        if method != "magnitude" and batches is not None:
-            seen = input_statistics(model, batches, names)
-        for name in names:
+    together = dict.fromkeys(block_linears(model)) if statistics is None else statistics
+    for seen in [together] if batches is None or method == "magnitude" else by_block(model, batches):
+        for name, fed in seen.items():
             weight = _weight(model, name)
-            weight.copy_(_pruned(weight, method, seen.get(name), sparsity, n, m))
+            weight.copy_(_pruned(weight, method, fed, sparsity, n, m))
 
 
 def _pruned(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from llmbook.compression import structure
 from llmbook.compression.grids import Grid
+from llmbook.compression.lowrank import LowRankLinear
 from llmbook.compression.quantization import QuantizedEmbedding, QuantizedLinear, tied_head
 from llmbook.files import write_whole
 from llmbook.transformer import GPT, GPTConfig
@@ -108,10 +109,20 @@ def _read_embedding(options: Options, tensors: Tensors) -> nn.Embedding:
     return nn.Embedding.from_pretrained(tensors["weight"].float(), freeze=False)
 
 
+def _write_low_rank(layer: LowRankLinear, _dtype: torch.dtype) -> tuple[Options, Tensors]:
+    sizes = {"d_in": layer.in_features, "d_out": layer.out_features, "rank": layer.rank}
+    return sizes | {"bias": layer.second.bias is not None}, {}
+
+
+def _read_low_rank(options: Options, _tensors: Tensors) -> LowRankLinear:
+    return LowRankLinear(*(options[name] for name in ("d_in", "d_out", "rank", "bias")))
+
+
 KINDS: dict[str, Kind] = {
     "linear": Kind(nn.Linear, _write_linear, _read_linear),
     "embedding": Kind(nn.Embedding, _write_embedding, _read_embedding),
     "quantized": Kind(QuantizedLinear, _write_quantized, _read_quantized),
+    "low rank": Kind(LowRankLinear, _write_low_rank, _read_low_rank, whole=False),
     "quantized embedding": Kind(QuantizedEmbedding, _write_quantized, _read_quantized_embedding),
 }
 

@@ -1,0 +1,123 @@
+"""Running: the rows that are missing, one by one, each written when it is there."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+import llmbook
+from llmbook import training
+from llmbook.experiments import records
+from llmbook.experiments.compression.cases import CASES, Case, Toy, stored
+from llmbook.experiments.compression.methods import METHODS, Method
+from llmbook.experiments.records import Row
+from llmbook.experiments.sweep import rows as sweep_rows
+from llmbook.pretrained import ModelError
+
+DATA = sweep_rows.DATA.with_name("compression.jsonl")
+SEEDS = {"toyworld-gpt": (0, 1, 2), "smollm2": (0, 1)}
+FIELDS = {
+    "model": str, "family": str, "method": str, "seed": int, "bytes": int, "cost": float, "standard_error": float,
+    "parameters": int, "code": str,
+}  # fmt: skip
+KEY = ("model", "method", "seed")
+Wanted = Mapping[str, Mapping[str, Method]]
+
+
+@functools.lru_cache(maxsize=1)
+def code_key() -> str:
+    """A name for what makes the numbers: what the modules of compression and of this run do, docstrings apart."""
+    root = Path(llmbook.__file__).parent
+    paths = sorted([*(root / "compression").glob("*.py"), *Path(__file__).parent.glob("*.py")])
+    outlines = [records.outline(path.read_text(encoding="utf-8")) for path in paths]
+    return hashlib.sha256("\n".join(outlines).encode()).hexdigest()[:12]
+
+
+def load(path: str | Path = DATA) -> list[Row]:
+    """The rows of a file; none where there is no file. ``ValueError`` that names a line for no row."""
+    return records.load(path, FIELDS, KEY, "make compression")
+
+
+def is_current(row: Mapping[str, object]) -> bool:
+    """Whether today's code made the row, or made its like when it was run again (``confirmed``)."""
+    return code_key() in (row["code"], row.get("confirmed"))
+
+
+def missing(rows: Iterable[Row], wanted: Wanted = METHODS) -> list[tuple[str, str, int]]:
+    """Which (model, method, seed) the rows lack, model by model and seed by seed."""
+    there = {tuple(row[field] for field in KEY) for row in rows if is_current(row)}
+    keys = [
+        (model, name, seed)
+        for model in wanted
+        for seed in SEEDS[model]
+        for name, method in wanted[model].items()
+        if seed == SEEDS[model][0] or method.calibrated or model == Toy.model
+    ]
+    return [key for key in keys if key not in there]
+
+
+def measure(case: Case, name: str, method: Method) -> Row:
+    """Compress a case's model by a method: one row."""
+    size, model = stored(method.apply(case), method.dtype)
+    cost = case.cost(model)
+    return {
+        "model": case.model, "family": method.family, "method": name, "seed": case.seed, "bytes": size,
+        "cost": round(cost.mean, 6), "standard_error": round(cost.se, 6),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "date": datetime.date.today().isoformat(), "code": code_key(),
+    }  # fmt: skip
+
+
+def compress(path: str | Path = DATA, wanted: Wanted = METHODS, *, progress: bool | None = None) -> list[Row]:
+    """Compute what is missing from the file, and write it after each row. Returns all rows that are wanted.
+
+    Ctrl-C loses the row in progress only. Raises ``ValueError`` for a damaged file, and ``ModelError`` where the real
+    model is wanted and is not here.
+    """
+    kept = {tuple(row[field] for field in KEY): row for row in load(path)}
+    place = {key: i for i, key in enumerate(missing([], wanted))}
+    bar = tqdm(missing(kept.values(), wanted), disable=not training.shows_progress(progress), unit="row")
+    case = None
+    for model, method, seed in bar:
+        bar.set_description(f"{model}, {method}, seed {seed}")
+        if case is None or (case.model, case.seed) != (model, seed):
+            case = CASES[model](seed)  # keeps what its methods share: the statistics of the whole model
+        kept[model, method, seed] = measure(case, method, wanted[model][method])
+        records.save(kept.values(), path, lambda row: place.get(tuple(row[field] for field in KEY), len(place)))
+    return [kept[key] for key in place]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The shell's entry; ``--dry-run`` only lists what is missing."""
+    parser = argparse.ArgumentParser(prog="python -m llmbook.experiments.compression", description=compress.__doc__)
+    parser.add_argument(
+        "--path", type=Path, default=DATA, help="the file of rows (default: book/data/compression.jsonl)"
+    )
+    parser.add_argument("--model", choices=list(METHODS), help="only this model")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only methods whose name contains the text")
+    parser.add_argument("--dry-run", action="store_true", help="list what would run, and run nothing")
+    options = parser.parse_args(argv)
+    wanted = {
+        model: {name: method for name, method in methods.items() if options.only in name}
+        for model, methods in METHODS.items()
+        if options.model in (None, model)
+    }
+    try:
+        todo = missing(load(options.path), wanted)
+        print(f"{len(todo)} of {len(missing([], wanted))} rows to compute")
+        if options.dry_run:
+            print("".join(f"  {model}, {method}, seed {seed}\n" for model, method, seed in todo), end="")
+        else:
+            compress(options.path, wanted)
+    except (ValueError, ModelError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept, `make compression` goes on from there", file=sys.stderr)
+        sys.exit(130)
