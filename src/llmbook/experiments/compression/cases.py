@@ -22,7 +22,7 @@ from llmbook.training import TrainingArguments, row_logprobs
 from llmbook.transformer import GPT
 
 HELD_OUT, CALIBRATION = 300, 200  # stories
-TEST_ARTICLES, ARTICLES, TOKENS = 20, 16, 256  # of Lee news: measured on, calibrated on, tokens of each of these
+TEST_ARTICLES, ARTICLES, TOKENS = 12, 12, 256  # of Lee news: measured on, calibrated on, tokens of each of these
 
 
 @dataclass(eq=False)
@@ -105,7 +105,7 @@ def _toy_logprobs(seed: int) -> np.ndarray:
 
 
 class Real(Case):
-    """SmolLM2; bits per character of twenty news articles."""
+    """SmolLM2; bits per character of news."""
 
     model = "smollm2"
 

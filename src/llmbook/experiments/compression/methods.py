@@ -29,10 +29,16 @@ class Method:
     dtype: str = "float16"
     calibrated: bool = True  # False: the seed matters only where it chooses the model
 
+    @property
+    def kind(self) -> tuple[str, str]:
+        """The way through the code: the function, and what it is told to do."""
+        name = getattr(self.apply, "func", self.apply).__qualname__
+        return name, getattr(self.apply, "keywords", {}).get("method", "")
 
-def heal(case: Toy, model: GPT, steps: int = HEAL, callback: Callable | None = None, rate: float = 1e-3) -> GPT:
+
+def heal(case: Toy, model: GPT, callback: Callable[..., None] | None = None) -> GPT:
     """Train on the whole model's probabilities, for stories that it has not read."""
-    distil(model, case.base, case.stories, case.arguments(steps, rate), callback=callback)
+    distil(model, case.base, case.stories, case.arguments(HEAL, 1e-3), callback=callback)
     return model
 
 
@@ -54,8 +60,8 @@ def pruned_and_healed(case: Toy, sparsity: float) -> GPT:
     return heal(case, model, callback=pruning.keep_zeros(model, masks))
 
 
-def halved(case: Toy, *, heads: bool = False, steps: int = HEAL) -> GPT:
-    """Half of the neurons, and on request of the heads, taken out by what they add to the stream; then healed."""
+def halved(case: Toy, *, heads: bool = False, healed: bool = True) -> GPT:
+    """Half of the neurons, and on request of the heads, taken out: those that add least to the stream."""
     model = case.fresh()
     for i, block in enumerate(model.h):
         gram = {part: case.statistics[f"h.{i}.{part}.c_proj"].gram for part in ("mlp", "attn")}
@@ -64,7 +70,7 @@ def halved(case: Toy, *, heads: bool = False, steps: int = HEAL) -> GPT:
         if heads:
             scores = pruning.head_scores(block.attn, gram["attn"])
             structure.remove_heads(block.attn, scores.topk(len(scores) // 2).indices)
-    return heal(case, model, steps) if steps else model
+    return heal(case, model) if healed else model
 
 
 def one_layer(case: Toy) -> GPT:
@@ -109,18 +115,20 @@ def rounded_in_training(case: Toy, grid: Grid) -> GPT:
 # ------------------------------------------------------------ low rank, small students
 
 
-def low_rank(case: Case, share: float, *, aware: bool = True, steps: int = 0) -> GPT:
+def low_rank(case: Case, share: float, *, aware: bool = True, healed: bool = False) -> GPT:
     """Every layer at the rank that leaves a share of its numbers."""
     model = case.fresh()
     lowrank.factorize_model(model, share, case.statistics if aware else None)
-    return heal(case, model, steps) if steps else model
+    return heal(case, model) if healed else model
 
 
 def student(case: Toy, n_embd: int, n_inner: int) -> GPT:
     """A narrower model that starts from nothing and learns the whole one's probabilities."""
     config = replace(case.base.config, n_embd=n_embd, n_inner=n_inner)
     model = GPT(config, generator=torch.Generator().manual_seed(case.seed))
-    return heal(case, model, STUDENT, rate=2e-3 * case.base.config.n_embd / n_embd)
+    rate = 2e-3 * case.base.config.n_embd / n_embd
+    distil(model, case.base, case.stories, case.arguments(STUDENT, rate))
+    return model
 
 
 # ------------------------------------------------------------ together
@@ -178,7 +186,7 @@ def _toy() -> dict[str, Method]:
     cut = partial(halved, heads=True)
     healed = {f"magnitude {s:.0%}, healed": partial(pruned_and_healed, sparsity=s) for s in (0.7, 0.9)}
     healed |= {
-        "half the neurons": partial(halved, steps=0),
+        "half the neurons": partial(halved, healed=False),
         "half the neurons, healed": halved,
         "half of neurons and heads, healed": cut,
         "one layer of two, healed": one_layer,
@@ -200,7 +208,7 @@ def _toy() -> dict[str, Method]:
     return {
         **{name: Method("pruning", call) for name, call in healed.items()},
         **{f"{name} in training, groups of 64": Method("quantisation", c) for name, c in in_training.items()},
-        "SVD 50%, healed": Method("low rank", partial(low_rank, share=0.5, steps=HEAL)),
+        "SVD 50%, healed": Method("low rank", partial(low_rank, share=0.5, healed=True)),
         **{
             f"student of width {w}": Method("distillation", partial(student, n_embd=w, n_inner=4 * w))
             for w in (32, 64, 96)
@@ -226,7 +234,7 @@ def _real() -> dict[str, Method]:
     }
     return {
         **{f"without {n} of 30 layers": Method("pruning", partial(without_layers, count=n)) for n in (1, 2, 4)},
-        "int4 rtn, groups of 32": Method("quantisation", partial(quantised, bits=4, group_size=32)),
+        "int4 rtn, groups of 32": Method("quantisation", partial(quantised, bits=4, group_size=32), calibrated=False),
         **{name: Method("together", call) for name, call in together.items()},
     }
 
