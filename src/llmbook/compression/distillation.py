@@ -240,8 +240,9 @@ class SoftTargets:
 
 @torch.no_grad()
 def sample_rows(
-    model: GPT, n: int, start: Sequence[int], end: int, longest: int, generator: torch.Generator, batch_size: int = 256
-) -> list[np.ndarray]:
+    model: GPT, n: int, start: Sequence[int], end: int, longest: int, generator: torch.Generator,
+    temperature: float = 1.0, batch_size: int = 256,
+) -> list[np.ndarray]:  # fmt: skip
     """n texts drawn from the model, from ``start`` up to ``end`` or to ``longest`` tokens: a list of (T,) int64.
 
     A teacher's samples are the data of sequence-level distillation; a student's, those of on-policy distillation.
@@ -253,7 +254,8 @@ def sample_rows(
     while len(rows) < n:
         ids = torch.tensor([list(start)] * min(batch_size, n - len(rows)))
         room = longest - ids.shape[1]
-        drawn = generate(model, ids, room, do_sample=True, eos_token_id=end, pad_token_id=end, generator=generator)
+        ends = {"eos_token_id": end, "pad_token_id": end}
+        drawn = generate(model, ids, room, do_sample=True, temperature=temperature, generator=generator, **ends)
         rows += [_until(row, end) for row in drawn.numpy()]
     model.train(was_training)
     return rows
