@@ -105,46 +105,53 @@ _CSR_MISTAKES = [
 ]
 
 
-def check_surgeon(function: Callable[[Row, Matrix, int], Row]) -> bool:
-    """Check ``function(w, H, q)``: all weights after the q-th is removed and the others moved to make good."""
+def check_surgeon(function: Callable[[Row, Matrix, Sequence[int]], Row]) -> bool:
+    """Check ``function(w, H, gone)``: all weights after those of these numbers are removed and the others moved."""
     inputs = {
-        "nothing in common": ([0.3, 0.5, -0.4], np.diag([1.0, 2.0, 3.0]), 1),
-        "nearly the same input": ([0.3, 0.5], np.array([[1.0, 0.99], [0.99, 1.0]]), 0),
-        "three inputs": ([1.0, -2.0, 0.5], np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]]), 1),
-        "the last one": ([1.0, 2.0, 3.0], np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.0], [0.4, 0.0, 1.0]]), 2),
+        "nothing in common": ([0.3, 0.5, -0.4], np.diag([1.0, 2.0, 3.0]), [1]),
+        "nearly the same input": ([0.3, 0.5], np.array([[1.0, 0.99], [0.99, 1.0]]), [0]),
+        "three inputs": ([1.0, -2.0, 0.5], np.array([[2.0, 0.5, 0.1], [0.5, 1.0, -0.3], [0.1, -0.3, 1.5]]), [1]),
+        "two at once": ([1.0, 2.0, 3.0], np.array([[1.0, 0.2, 0.4], [0.2, 1.0, 0.3], [0.4, 0.3, 1.0]]), [0, 2]),
     }
     cases = [Case(name, args, _surgeon(*args)) for name, args in inputs.items()]
     return check(function, cases, _SURGEON_MISTAKES)
 
 
-def _surgeon(w: Row, H: np.ndarray, q: int) -> np.ndarray:
-    """The free weights solve H_ff δ_f = w_q H_fq, by the condition that the gradient vanishes."""
-    w, free = np.array(w, dtype=float), np.arange(len(w)) != q
-    w[free] += np.linalg.solve(H[np.ix_(free, free)], H[free, q] * w[q])
-    w[q] = 0
+def _surgeon(w: Row, H: np.ndarray, gone: Sequence[int]) -> np.ndarray:
+    """The free weights solve H_ff δ_f = H_fg w_g, by the condition that the gradient vanishes."""
+    w, free = np.array(w, dtype=float), ~np.isin(np.arange(len(w)), gone)
+    w[free] += np.linalg.solve(H[np.ix_(free, free)], H[np.ix_(free, gone)] @ w[gone])
+    w[gone] = 0
     return w
 
 
-def _only_dropped(w: Row, H: np.ndarray, q: int) -> np.ndarray:
-    return np.where(np.arange(len(w)) == q, 0.0, np.asarray(w, dtype=float))
+def _only_dropped(w: Row, H: np.ndarray, gone: Sequence[int]) -> np.ndarray:
+    return np.where(np.isin(np.arange(len(w)), gone), 0.0, np.asarray(w, dtype=float))
+
+
+def _one_by_one(w: Row, H: np.ndarray, gone: Sequence[int]) -> np.ndarray:
+    """Each removed by the formula for one, as if the others that go were free."""
+    w, inverse = np.array(w, dtype=float), np.linalg.inv(H)
+    return w - sum(w[q] / inverse[q, q] * inverse[:, q] for q in gone)
 
 
 _SURGEON_MISTAKES = [
-    Mistake("the q-th weight is gone, but the others have not moved.", _only_dropped),
+    Mistake("those weights are gone, but the others have not moved.", _only_dropped),
     Mistake(
         "that is the change δ; add it to w.",
-        lambda w, H, q: _surgeon(w, H, q) - np.asarray(w, dtype=float),
+        lambda w, H, gone: _surgeon(w, H, gone) - np.asarray(w, dtype=float),
     ),
     Mistake(
         "the others move the wrong way: mind the sign.",
-        lambda w, H, q: 2 * _only_dropped(w, H, q) - _surgeon(w, H, q),
+        lambda w, H, gone: 2 * _only_dropped(w, H, gone) - _surgeon(w, H, gone),
     ),
     Mistake(
-        "use a column of the inverse of H, not of H itself.",
-        lambda w, H, q: np.asarray(w, dtype=float) - w[q] / H[q, q] * H[:, q],
+        "use columns of the inverse of H, not of H itself.",
+        lambda w, H, gone: w - H[:, gone] @ np.linalg.solve(H[np.ix_(gone, gone)], np.asarray(w, dtype=float)[gone]),
     ),
     Mistake(
-        "divide by [H⁻¹]_qq: the q-th weight must come out as zero.",
-        lambda w, H, q: np.asarray(w, dtype=float) - w[q] * np.linalg.inv(H)[:, q],
+        "divide by [H⁻¹]_QQ: those weights must come out as zero.",
+        lambda w, H, gone: w - np.linalg.inv(H)[:, gone] @ np.asarray(w, dtype=float)[gone],
     ),
+    Mistake("of two that go at once, neither may make good for the other: both must come out as zero.", _one_by_one),
 ]
