@@ -104,9 +104,11 @@ def _toy_logprobs(seed: int) -> np.ndarray:
     return row_logprobs(_toy_base(seed), sweep.held_out(HELD_OUT)[1])
 
 
+@dataclass(eq=False)
 class Real(Case):
-    """SmolLM2; bits per character of news."""
+    """SmolLM2; bits per character of news. ``articles`` are calibrated on."""
 
+    articles: int = ARTICLES
     model = "smollm2"
 
     @property
@@ -118,7 +120,7 @@ class Real(Case):
         """Articles from the hundredth on, the first tokens of each that is long enough, in an order of the seed."""
         tokenizer, articles = pretrained.tokenizer("smollm2"), _articles()[100:]
         coded = (tokenizer.encode(articles[i]).ids for i in np.random.default_rng(self.seed).permutation(len(articles)))
-        rows = [ids[:TOKENS] for ids in coded if len(ids) >= TOKENS][:ARTICLES]
+        rows = [ids[:TOKENS] for ids in coded if len(ids) >= TOKENS][: self.articles]
         return list(torch.tensor(rows).split(4))
 
     def cost(self, model: GPT) -> Estimate:

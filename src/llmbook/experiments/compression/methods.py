@@ -104,6 +104,11 @@ def quantised(
     return model
 
 
+def with_more_text(case: Real, articles: int, bits: int) -> GPT:
+    """GPTQ, calibrated on more: a layer of 1,536 inputs has over a million second moments to estimate."""
+    return quantised(replace(case, articles=articles), bits, 64, "gptq")
+
+
 def rounded_in_training(case: Toy, grid: Grid) -> GPT:
     """Healed with the rounding in the forward pass (Jacob et al. 2018), then packed."""
     model = heal(case, quantization.prepare_qat(case.fresh(), grid))
@@ -225,16 +230,19 @@ def _unpacked(case: Toy) -> GPT:
 def _real() -> dict[str, Method]:
     """What only the large model shows."""
     together = {
-        "sparsegpt 2:4, then int8": then(
-            partial(pruned, method="sparsegpt", n=2, m=4), partial(quantised, bits=8, group_size="row")
-        ),
-        "without 2 of 30 layers, then int4 gptq": then(
-            partial(without_layers, count=2), partial(quantised, bits=4, group_size=64, method="gptq")
+        "without 2 of 30 layers, then int4 awq": then(
+            partial(without_layers, count=2), partial(quantised, bits=4, group_size=64, method="awq")
         ),
     }
     return {
         **{f"without {n} of 30 layers": Method("pruning", partial(without_layers, count=n)) for n in (1, 2, 4)},
         "int4 rtn, groups of 32": Method("quantisation", partial(quantised, bits=4, group_size=32), calibrated=False),
+        **{
+            f"int{bits} gptq, groups of 64, 48 articles": Method(
+                "quantisation", partial(with_more_text, articles=48, bits=bits)
+            )
+            for bits in (4, 3)
+        },
         **{name: Method("together", call) for name, call in together.items()},
     }
 

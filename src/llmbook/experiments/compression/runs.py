@@ -25,7 +25,7 @@ DATA = sweep_rows.DATA.with_name("compression.jsonl")
 SEEDS = {"toyworld-gpt": (0, 1, 2), "smollm2": (0, 1)}
 FIELDS = {
     "model": str, "family": str, "method": str, "seed": int, "bytes": int, "cost": float, "standard_error": float,
-    "parameters": int, "code": str,
+    "code": str,
 }  # fmt: skip
 KEY = ("model", "method", "seed")
 CLOSE = 0.25  # standard errors of a row: run again, it ends so near, or other code has made it
@@ -71,7 +71,6 @@ def measure(case: Case, name: str, method: Method) -> Row:
     return {
         "model": case.model, "family": method.family, "method": name, "seed": case.seed, "bytes": size,
         "cost": round(cost.mean, 6), "standard_error": round(cost.se, 6),
-        "parameters": sum(p.numel() for p in model.parameters()),
         "date": datetime.date.today().isoformat(), "code": code_key(),
     }  # fmt: skip
 
