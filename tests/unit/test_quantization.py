@@ -364,6 +364,16 @@ def test_integer_products_are_exact():
     assert relative(layer, got, x) < 0.02
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_many_tokens_in_chunks_are_each_token_alone(bias):
+    layer, x = nn.Linear(24, 8, bias=bias), draw(2, integers.CHUNK - 7, 24).requires_grad_()
+    got = integers.Int8Linear(layer)
+    alone = torch.cat([got(row[None]) for row in x.flatten(0, 1)])
+    assert torch.equal(got(x).flatten(0, 1), alone)
+    assert not got(x).requires_grad
+    assert got(x[:, :0]).shape == (2, 0, 8)
+
+
 def test_int8_codes_are_the_symmetric_grids():
     layer = nn.Linear(24, 8)
     got = integers.Int8Linear(layer)

@@ -19,6 +19,7 @@ from llmbook.compression.quantization import smoothing
 
 MOST = 127  # of int8, both ways
 LEAST = 1e-8  # a scale for inputs that are all zero
+CHUNK = 256  # tokens at a time: what is passed over again is still in the cache
 
 
 class Int8Linear(nn.Module):
@@ -57,16 +58,30 @@ class Int8Linear(nn.Module):
         self.register_buffer("smooth", smooth)
         self.register_buffer("rotation", rotation)
 
+    @torch.no_grad()  # rounding has no gradient; and memory is used again below
     def forward(self, x: Tensor) -> Tensor:
-        rows = self._prepared(x.flatten(0, -2))  # (N, in)
-        added = self.bias
+        """(..., in) -> (..., out). No gradient passes."""
+        rows = x.flatten(0, -2)  # (N, in)
+        sums = torch.empty(len(rows), self.out_features, dtype=torch.int32, device=x.device)
+        for start in range(0, len(rows), CHUNK):
+            part = slice(start, start + CHUNK)
+            self._multiply(rows[part], sums[part])
+        return sums.view(torch.float32).view(*x.shape[:-1], self.out_features)
+
+    def _multiply(self, rows: Tensor, sums: Tensor) -> None:
+        """Rows (n, in) by the weights; the floats of the answer take the place of the whole numbers ``sums``."""
+        rows, added = self._prepared(rows), self.bias
         if self.apart is not None:
-            added = F.linear(rows[:, self.apart], self.apart_weight, self.bias)  # (N, out), in floats
+            added = F.linear(rows[:, self.apart], self.apart_weight, self.bias)  # (n, out), in floats
             rows = rows.index_fill(1, self.apart, 0.0)
-        codes, scale = quantize_tokens(rows, self.input_scale)  # (N, in) int8, (N, 1)
-        product = torch._int_mm(codes, self.codes.T).float().mul_(scale)  # (N, out)
-        y = product.mul_(self.scale) if added is None else torch.addcmul(added, product, self.scale)
-        return y.view(*x.shape[:-1], self.out_features)
+        codes, scale = quantize_tokens(rows, self.input_scale)  # (n, in) int8, (n, 1)
+        torch._int_mm(codes, self.codes.T, out=sums)  # (n, out)
+        y = sums.view(torch.float32)
+        y.copy_(sums).mul_(scale)
+        if added is None:
+            y.mul_(self.scale)
+        else:
+            torch.addcmul(added, y, self.scale, out=y)
 
     def _prepared(self, rows: Tensor) -> Tensor:
         rows = rows if self.smooth is None else rows / self.smooth
@@ -78,12 +93,15 @@ class Int8Linear(nn.Module):
         return sum(b.numel() * b.element_size() for b in self.buffers())
 
 
+@torch.no_grad()
 def quantize_tokens(x: Tensor, scale: float | None = None) -> tuple[Tensor, Tensor | float]:
     """Tokens (N, in) as int8, each by its own scale (N, 1), or all by the one given; what is beyond is cut off."""
     if scale is not None:
         return (x * (1 / scale)).round_().clamp_(-MOST, MOST).to(torch.int8), scale
-    scale = x.abs().amax(1, keepdim=True).div_(MOST).clamp_(min=LEAST)
-    return (x * scale.reciprocal()).round_().to(torch.int8), scale  # a product is cheaper than a division
+    room = x.abs()  # (N, in), used twice: memory that is new costs as much as the arithmetic
+    scale = room.amax(1, keepdim=True).div_(MOST).clamp_(min=LEAST)
+    codes = torch.mul(x, scale.reciprocal(), out=room).round_()  # a product is cheaper than a division
+    return codes.to(torch.int8), scale
 
 
 def int8_model(
