@@ -97,6 +97,16 @@ def test_the_next_block_sees_what_was_done_to_the_one_before():
     torch.testing.assert_close(found["h.1.attn.c_attn"].gram, wanted["h.1.attn.c_attn"].gram)
 
 
+def test_block_by_block_passes_each_block_twice_and_leaves_the_model_as_it_was():
+    model, calls = tiny().train(), []
+    for number, block in enumerate(model.h):
+        block.register_forward_hook(lambda *_, number=number: calls.append(number))
+    assert len(list(calibration.by_block(model, [torch.zeros(1, 3, dtype=torch.long)]))) == 2
+    assert calls == [0, 0, 1, 1]
+    assert model.training
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
 def test_block_by_block_without_text():
     with pytest.raises(ValueError, match="batches must hold at least one batch"):
         next(calibration.by_block(tiny(), []))

@@ -63,14 +63,14 @@ def test_the_gradient_is_the_losss():
     st.floats(0.1, 1.0), st.floats(0.1, 1.0), st.floats(1.0, 1e4), st.floats(1.0, 1e4), st.floats(1e12, 1e26)
 )  # fmt: skip
 def test_the_allocation_spends_the_budget_and_no_other_is_better(alpha, beta, A, B, flops):
-    law = Law(1.0, A, B, alpha, beta)
+    law = Law(0.0, A, B, alpha, beta)  # beside an E of 1, float64 loses the differences that count here
     N, D = law.allocate(flops)
     assert pytest.approx(flops) == 6 * N * D
     found = minimize_scalar(
-        lambda n: law(math.exp(n), flops / 6 / math.exp(n)) - 1,
+        lambda n: law(math.exp(n), flops / 6 / math.exp(n)),
         bounds=(math.log(N) - 3, math.log(N) + 3), method="bounded", options={"xatol": 1e-10},
     )  # fmt: skip
-    assert law(N, D) - 1 <= found.fun * (1 + 1e-9)
+    assert law(N, D) <= found.fun * (1 + 1e-9)
 
 
 def test_the_bootstrap_covers_the_truth_and_widens_with_noise():

@@ -28,6 +28,14 @@ def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def linear(inputs, outputs, seed=0):
+    layer = nn.Linear(inputs, outputs)  # its own weights come from torch's global generator
+    with torch.no_grad():
+        layer.weight.copy_(draw(outputs, inputs, seed=seed + 100) / inputs**0.5)
+        layer.bias.copy_(draw(outputs, seed=seed + 200) / inputs**0.5)
+    return layer
+
+
 def tiny(**changes):
     config = {"n_positions": 64, "n_embd": 16, "n_layer": 2, "n_head": 2, "positions": "rotary"} | changes
     return GPT(GPTConfig(11, **config), generator=torch.Generator().manual_seed(0)).eval()
@@ -205,7 +213,7 @@ def test_a_layers_bytes_are_those_counted(grid):
 
 @pytest.mark.parametrize("grid", GRIDS, **names)
 def test_a_layer_computes_with_the_rounded_weights(grid):
-    layer, x = nn.Linear(16, 5), draw(3, 16)
+    layer, x = linear(16, 5), draw(3, 16)
     got = quantization.quantize_linear(layer, grid)
     assert torch.equal(got.weight, round_to(layer.weight, grid).dequantize())
     torch.testing.assert_close(got(x), nn.functional.linear(x, got.weight, layer.bias))
@@ -308,7 +316,7 @@ def test_methods_on_a_model(method):
 
 
 def test_scaled_columns_and_divided_inputs_cancel():
-    layer, x = nn.Linear(16, 5), draw(3, 16)
+    layer, x = linear(16, 5), draw(3, 16)
     t = quantization.smoothing(torch.arange(1.0, 17), 0.5)
     got = quantization.QuantizedLinear(round_to(layer.weight.detach() * t, Grid(8, "row")), layer.bias, t)
     torch.testing.assert_close(got(x), layer(x), rtol=0, atol=0.02)
@@ -356,7 +364,7 @@ def relative(layer, got, x):
 
 
 def test_integer_products_are_exact():
-    layer, x = nn.Linear(24, 8), draw(2, 5, 24)
+    layer, x = linear(24, 8), draw(2, 5, 24)
     got = integers.Int8Linear(layer)
     codes, scale = integers.quantize_tokens(x.flatten(0, 1))
     wanted = (codes.double() @ got.codes.double().T) * scale.double() * got.scale.double() + layer.bias.double()
@@ -375,14 +383,14 @@ def test_many_tokens_in_chunks_are_each_token_alone(bias):
 
 
 def test_int8_codes_are_the_symmetric_grids():
-    layer = nn.Linear(24, 8)
+    layer = linear(24, 8)
     got = integers.Int8Linear(layer)
     codes = grids.encode(layer.weight, got.scale[:, None], None, Grid(8, "row", True))
     assert torch.equal(got.codes.int(), codes.int() - 128)
 
 
 def test_a_static_scale_cuts_off_what_is_beyond():
-    layer, x = nn.Linear(24, 8), draw(6, 24)
+    layer, x = linear(24, 8), draw(6, 24)
     whole = integers.Int8Linear(layer, input_scale=float(x.abs().max()) / 127)
     assert relative(layer, whole, x) < 0.03
     assert relative(layer, whole, 10 * x) > 0.3
@@ -390,9 +398,9 @@ def test_a_static_scale_cuts_off_what_is_beyond():
         integers.Int8Linear(layer, input_scale=0.0)
 
 
-@pytest.mark.parametrize("remedy", ["outliers", "smooth", "rotation"])
-def test_remedies_for_one_large_feature(remedy):
-    layer, x = nn.Linear(24, 8), draw(50, 24)
+@pytest.mark.parametrize(("remedy", "most"), [("outliers", 0.03), ("smooth", 0.05), ("rotation", 0.7)])
+def test_remedies_for_one_large_feature(remedy, most):
+    layer, x = linear(24, 8), draw(50, 24)
     x[:, 3] *= 300
     with torch.no_grad():
         layer.weight[:, 3] *= 0.05
@@ -403,7 +411,7 @@ def test_remedies_for_one_large_feature(remedy):
         "rotation": integers.hadamard(24),
     }
     got = integers.Int8Linear(layer, **{remedy: options[remedy]})
-    assert relative(layer, got, x) < 0.85 * relative(layer, integers.Int8Linear(layer), x)
+    assert relative(layer, got, x) < most * relative(layer, integers.Int8Linear(layer), x)
 
 
 @pytest.mark.parametrize(
@@ -420,7 +428,7 @@ def test_what_int8_refuses():
     with pytest.raises(ValueError, match="need the statistics of the layers' inputs, got None"):
         integers.int8_model(tiny(), smooth=0.5)
     with pytest.raises(ValueError, match=r"outliers must be features in 0\.\.23, got 24 to 24"):
-        integers.Int8Linear(nn.Linear(24, 8), outliers=[24])
+        integers.Int8Linear(linear(24, 8), outliers=[24])
 
 
 @pytest.mark.parametrize("size", [1, 2, 12, 24, 64, 576])

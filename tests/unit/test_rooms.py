@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +67,10 @@ def test_an_upward_import_would_be_seen():
         "plots",
         "bpe",
     }
+
+
+def test_what_the_house_lets_in_is_quiet():
+    """A warning on a chapter's first import of transformers would be an output that its notebook does not have."""
+    code = "import llmbook; from transformers import BertModel, AutoModelForCausalLM"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (run.stdout, run.stderr) == ("", "")

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llmbook.pretrained.gguf import KINDS
+from llmbook.pretrained.gguf import KINDS, float16, nibbles
 
 E2M1 = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], dtype=np.float32)
 
 
 def _halves(codes: np.ndarray) -> np.ndarray:
-    """(n, 2k) codes of four bits to (n, k) bytes: the first k in the low halves, the others in the high ones."""
+    """(n, 2k) codes of four bits to (n, k) bytes: the first k in the low halves, as ``nibbles`` reads them."""
     low, high = np.split(codes.astype(np.uint8), 2, axis=1)
     return low | high << 4
 
@@ -68,7 +68,7 @@ def write_mxfp4(w: np.ndarray) -> np.ndarray:
 
 def read_mxfp4(blocks: np.ndarray) -> np.ndarray:
     """(n, 17) bytes to (n, 32) float32."""
-    levels = np.concatenate([E2M1, -E2M1])[_codes(blocks[:, 1:])]
+    levels = np.concatenate([E2M1, -E2M1])[nibbles(blocks[:, 1:])]
     return levels * np.exp2(blocks[:, :1].astype(np.float32) - 127)
 
 
@@ -106,18 +106,13 @@ def _twelve_bytes(s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 def read_q4_k(blocks: np.ndarray) -> np.ndarray:
     """(n, 144) bytes to (n, 256) float32."""
-    d, m = (blocks[:, i : i + 2].copy().view("<f2").astype(np.float32) for i in (0, 2))  # (n, 1) each
+    d, m = (float16(blocks[:, i : i + 2].copy()) for i in (0, 2))  # (n, 1) each
     first, second, third = (blocks[:, i : i + 4] for i in (4, 8, 12))
     s = np.concatenate([first & 63, third & 15 | first >> 6 << 4], axis=1)  # (n, 8)
     t = np.concatenate([second & 63, third >> 4 | second >> 6 << 4], axis=1)
     pairs = blocks[:, 16:].reshape(-1, 4, 1, 32)
     q = np.concatenate([pairs & 15, pairs >> 4], axis=2).reshape(-1, 8, 32)
     return ((d * s)[..., None] * q - (m * t)[..., None]).reshape(-1, 256)
-
-
-def _codes(packed: np.ndarray) -> np.ndarray:
-    """(n, k) bytes to (n, 2k) codes, undoing :func:`_halves`."""
-    return np.concatenate([packed & 15, packed >> 4], axis=1)
 
 
 class Block(NamedTuple):

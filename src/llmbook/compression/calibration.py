@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+Call = tuple[Tensor, tuple[Any, ...], dict[str, Any]]
 
 
 def block_linears(model: nn.Module) -> dict[str, nn.Linear]:
@@ -55,13 +56,10 @@ def input_statistics(
     batches = list(batches)
     if not batches:
         raise ValueError("batches must hold at least one batch of ids, got none")
-    was_training = model.training
-    model.eval()
-    with _watching(layers) as found:
+    with evaluating(model), _watching(layers) as found:
         for ids in batches:
             model(ids)
-    model.train(was_training)
-    return found()
+        return found()
 
 
 @torch.no_grad()
@@ -71,30 +69,35 @@ def by_block(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[dict[str, 
     Whoever compresses a block before asking for the next one lets the next see, and make good, what was lost. Costs
     two passes through each block. For a ``GPT``; batches of ids (B, T) as above.
     """
-    inputs = [_first_call(model, ids) for ids in batches]
-    if not inputs:
-        raise ValueError("batches must hold at least one batch of ids, got none")
-    for number, block in enumerate(model.h):
-        names = [name for name in block_linears(model) if name.startswith(f"h.{number}.")]
-        with _watching({name: _linear(model, name) for name in names}) as found:
-            for x, options in inputs:
-                block(x, **options)
-        yield found()
-        inputs = [(block(x, **options)[0], options) for x, options in inputs]
+    with evaluating(model):
+        calls = [_first_call(model, ids) for ids in batches]
+        if not calls:
+            raise ValueError("batches must hold at least one batch of ids, got none")
+        for number, block in enumerate(model.h):
+            layers = {f"h.{number}.{name}": m for name, m in block.named_modules() if isinstance(m, nn.Linear)}
+            with _watching(layers) as found:
+                for x, rest, options in calls:
+                    block(x, *rest, **options)
+            yield found()
+            calls = [(block(x, *rest, **options)[0], rest, options) for x, rest, options in calls]
 
 
-def _first_call(model: nn.Module, ids: Tensor) -> tuple[Tensor, dict[str, Any]]:
-    """What the first block is called with: the stream (B, T, C) and its options."""
-    calls: list[tuple[Tensor, dict[str, Any]]] = []
-    hook = partial(model.h[0].register_forward_pre_hook, with_kwargs=True)
+class _Called(Exception):
+    """The first block was called: all that one wanted to know."""
 
-    def look(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        names = ("x", "memory", "memory_mask")
-        calls.append((args[0], dict(zip(names[1:], args[1:], strict=False)) | kwargs))
 
-    with _hooks([hook(look)]):
-        model.eval()(ids)
-    return calls[0]
+def _first_call(model: nn.Module, ids: Tensor) -> Call:
+    """What the first block is called with, the stream (B, T, C) apart from the rest; no block runs."""
+
+    def look(_module: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        raise _Called(args[0], args[1:], options)
+
+    with hooked([model.h[0].register_forward_pre_hook(look, with_kwargs=True)]):
+        try:
+            model(ids)
+        except _Called as call:
+            return call.args
+    raise ValueError(f"model must run its blocks h, got a {type(model).__name__} that doesn't")
 
 
 @contextmanager
@@ -110,7 +113,7 @@ def _watching(layers: Mapping[str, nn.Module]) -> Iterator[Callable[[], dict[str
 
         return add
 
-    with _hooks([layer.register_forward_pre_hook(adder(name)) for name, layer in layers.items()]):
+    with hooked([layer.register_forward_pre_hook(adder(name)) for name, layer in layers.items()]):
         yield lambda: {name: InputStatistics(gram / n, largest, n) for name, (gram, largest, n) in sums.items()}
 
 
@@ -125,10 +128,21 @@ def _linear(model: nn.Module, name: str) -> nn.Linear:
 
 
 @contextmanager
-def _hooks(handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    """Keep hooks for as long as a block runs, whatever happens in it."""
+def hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """Keep hooks for as long as the body runs, whatever happens in it."""
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for as long as the body runs, then the mode as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmbook.compression.calibration import evaluating, hooked
 from llmbook.decoding import generate
 from llmbook.training import Batch, GetBatch, History, TrainingArguments, fit, padded_batches
 from llmbook.transformer import GPT, IGNORE
@@ -102,12 +103,8 @@ def run_with_states(model: GPT, input_ids: Tensor) -> tuple[Tensor, list[Tensor]
         states.extend([inputs[0]] * (not states))
         states.append(output[0])
 
-    handles = [block.register_forward_hook(keep) for block in model.h]
-    try:
+    with hooked([block.register_forward_hook(keep) for block in model.h]):
         logits = model(input_ids).logits
-    finally:
-        for handle in handles:
-            handle.remove()
     return logits, states
 
 
@@ -249,15 +246,14 @@ def sample_rows(
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n}")
-    was_training, rows = model.training, []
-    model.eval()
-    while len(rows) < n:
-        ids = torch.tensor([list(start)] * min(batch_size, n - len(rows)))
-        room = longest - ids.shape[1]
-        ends = {"eos_token_id": end, "pad_token_id": end}
-        drawn = generate(model, ids, room, do_sample=True, temperature=temperature, generator=generator, **ends)
-        rows += [_until(row, end) for row in drawn.numpy()]
-    model.train(was_training)
+    rows: list[np.ndarray] = []
+    ends = {"eos_token_id": end, "pad_token_id": end}
+    with evaluating(model):
+        while len(rows) < n:
+            ids = torch.tensor([list(start)] * min(batch_size, n - len(rows)))
+            room = longest - ids.shape[1]
+            drawn = generate(model, ids, room, do_sample=True, temperature=temperature, generator=generator, **ends)
+            rows += [_until(row, end) for row in drawn.numpy()]
     return rows
 
 

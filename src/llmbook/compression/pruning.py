@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llmbook.compression.calibration import InputStatistics, block_linears, by_block
+from llmbook.compression.calibration import InputStatistics, block_linears, by_block, evaluating, hooked
 from llmbook.compression.reconstruction import inverse_factor, layer_error, reconstruct
 from llmbook.training import Batch, model_loss
 from llmbook.transformer import GPT, MLP, Attention, SwiGLU
@@ -59,15 +59,14 @@ def gradients(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Gradients
 
     A batch is what ``fit`` takes, with labels. Raises ValueError where there are none.
     """
-    layers, was_training, count = block_linears(model), model.training, 0
+    layers, count = block_linears(model), 0
     weights = [layer.weight for layer in layers.values()]
     sums = [(torch.zeros_like(w), torch.zeros_like(w)) for w in weights]
-    model.eval()
-    for count, batch in enumerate(batches, start=1):  # noqa: B007
-        for (first, second), g in zip(sums, torch.autograd.grad(model_loss(model, batch), weights), strict=True):
-            first += g
-            second += g * g
-    model.train(was_training)
+    with evaluating(model):
+        for count, batch in enumerate(batches, start=1):  # noqa: B007
+            for (first, second), g in zip(sums, torch.autograd.grad(model_loss(model, batch), weights), strict=True):
+                first += g
+                second += g * g
     if not count:
         raise ValueError("batches must hold at least one batch, got none")
     return {name: Gradients(a / count, (b / count).sqrt()) for name, (a, b) in zip(layers, sums, strict=True)}
@@ -274,16 +273,10 @@ def block_influence(model: GPT, batches: Iterable[Tensor]) -> Tensor:
 
         return hook
 
-    was_training = model.training
     handles = [block.register_forward_hook(look(i)) for i, block in enumerate(model.h)]
-    try:
-        model.eval()
+    with hooked(handles), evaluating(model):
         for ids in batches:
             model(ids)
-    finally:
-        for handle in handles:
-            handle.remove()
-        model.train(was_training)
     if not found[0]:
         raise ValueError("batches must hold at least one batch of ids, got none")
     return torch.stack([1 - torch.cat(each).mean() for each in found])

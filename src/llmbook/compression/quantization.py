@@ -29,6 +29,7 @@ from llmbook.compression.grids import (
     unpack,
 )
 from llmbook.compression.reconstruction import layer_error, reconstruct
+from llmbook.compression.structure import linear_of
 
 __all__ = [
     "Grid", "Quantized", "QuantizedEmbedding", "QuantizedLinear", "awq", "dequantize_model", "fake_quantize", "gptq",
@@ -287,11 +288,7 @@ def dequantize_model(model: nn.Module) -> nn.Module:
     """Ordinary layers with the rounded weights in the place of packed ones, in place; quicker to run. Returns it."""
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantizedLinear):
-            layer = nn.Linear(module.in_features, module.out_features, module.bias is not None, device="meta")
-            layer.weight = nn.Parameter(module.weight)
-            if module.bias is not None:
-                layer.bias = nn.Parameter(module.bias)
-            model.set_submodule(name, layer)
+            model.set_submodule(name, linear_of(module.weight, module.bias))
         elif isinstance(module, QuantizedEmbedding):
             model.set_submodule(name, nn.Embedding.from_pretrained(module.weight, freeze=False))
     return model

@@ -67,11 +67,8 @@ def _read_linear(options: Options, tensors: Tensors) -> nn.Linear:
         weight[kept] = tensors["values"].float()
     else:
         weight = tensors["weight"].float()
-    layer = nn.Linear(columns, out, bias="bias" in tensors, device="meta")
-    layer.weight = nn.Parameter(weight.view(out, columns))
-    if "bias" in tensors:
-        layer.bias = nn.Parameter(tensors["bias"].float())
-    return layer
+    bias = tensors.get("bias")
+    return structure.linear_of(weight.view(out, columns), None if bias is None else bias.float())
 
 
 def _bits(flags: Tensor) -> Tensor:

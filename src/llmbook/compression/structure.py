@@ -85,17 +85,17 @@ def _features(heads: Tensor, size: int) -> Tensor:
 
 
 def _rows(layer: nn.Linear, kept: Tensor) -> nn.Linear:
-    return _linear(layer.weight[kept], None if layer.bias is None else layer.bias[kept])
+    return linear_of(layer.weight[kept], None if layer.bias is None else layer.bias[kept])
 
 
 def _columns(layer: nn.Linear, kept: Tensor) -> nn.Linear:
-    return _linear(layer.weight[:, kept], layer.bias)
+    return linear_of(layer.weight[:, kept], None if layer.bias is None else layer.bias.clone())
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A layer with copies of these, (out, in) and (out,)."""
+def linear_of(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    """A layer of these very tensors, (out, in) and (out,) or None, contiguous and trainable."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+    layer.weight = nn.Parameter(weight.detach().contiguous())
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+        layer.bias = nn.Parameter(bias.detach())
     return layer

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,18 @@ def save(rows: Iterable[Row], path: str | Path, place: Callable[[Row], Any]) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in sorted(rows, key=place)]
     write_whole(path, "".join(lines))
+
+
+@contextmanager
+def from_the_shell(command: str, *errors: type[Exception]) -> Iterator[None]:
+    """End a run as a shell expects: what is wrong in one line (exit 1), or after Ctrl-C how to go on (exit 130)."""
+    try:
+        yield
+    except errors as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"\nstopped; what was finished is kept, `{command}` goes on from there", file=sys.stderr)
+        sys.exit(130)
 
 
 def outline(source: str) -> str:

@@ -34,31 +34,31 @@ def _float32(blocks: np.ndarray) -> np.ndarray:
     return blocks.view("<f4").astype(np.float32)
 
 
-def _float16(blocks: np.ndarray) -> np.ndarray:
+def float16(blocks: np.ndarray) -> np.ndarray:
     return blocks.view("<f2").astype(np.float32)
 
 
 def _q8_0(blocks: np.ndarray) -> np.ndarray:
     """w = scale · q: a float16 scale, then 32 signed bytes."""
-    scale = _float16(blocks[:, :2].copy())  # (n, 1)
+    scale = float16(blocks[:, :2].copy())  # (n, 1)
     return scale * blocks[:, 2:].view(np.int8)  # (n, 32)
 
 
 def _q4_0(blocks: np.ndarray) -> np.ndarray:
     """w = scale · (q − 8): a float16 scale, then 32 nibbles in 16 bytes."""
-    scale = _float16(blocks[:, :2].copy())
-    return scale * (_nibbles(blocks[:, 2:]) - np.float32(8))
+    scale = float16(blocks[:, :2].copy())
+    return scale * (nibbles(blocks[:, 2:]) - np.float32(8))
 
 
 def _q4_1(blocks: np.ndarray) -> np.ndarray:
     """w = scale · q + minimum: two float16, then 32 nibbles in 16 bytes."""
-    scale, minimum = _float16(blocks[:, :2].copy()), _float16(blocks[:, 2:4].copy())
-    return scale * _nibbles(blocks[:, 4:]) + minimum
+    scale, minimum = float16(blocks[:, :2].copy()), float16(blocks[:, 2:4].copy())
+    return scale * nibbles(blocks[:, 4:]) + minimum
 
 
-def _nibbles(packed: np.ndarray) -> np.ndarray:
+def nibbles(packed: np.ndarray) -> np.ndarray:
     """(n, 16) bytes as (n, 32) numbers 0 to 15: first the low halves of all bytes, then the high ones."""
-    return np.concatenate([packed & 15, packed >> 4], axis=1).astype(np.float32)
+    return np.concatenate([packed & 15, packed >> 4], axis=1)
 
 
 class Kind(NamedTuple):
@@ -72,7 +72,7 @@ class Kind(NamedTuple):
 
 KINDS = {
     0: Kind("F32", 1, 4, _float32),
-    1: Kind("F16", 1, 2, _float16),
+    1: Kind("F16", 1, 2, float16),
     2: Kind("Q4_0", 32, 18, _q4_0),
     3: Kind("Q4_1", 32, 20, _q4_1),
     8: Kind("Q8_0", 32, 34, _q8_0),

@@ -10,6 +10,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from llmbook import corpora, pretrained, zoo
@@ -76,7 +77,7 @@ class Toy(Case):
     @property
     def stories(self) -> list[np.ndarray]:
         """Rows that neither the model was trained on nor is measured on."""
-        return sweep.rows_of(sweep.stories(8000, 10**5 + self.seed))
+        return _toy_stories(self.seed)
 
     @property
     def batches(self) -> list[Tensor]:
@@ -100,6 +101,11 @@ def _toy_base(seed: int) -> GPT:
 
 
 @functools.lru_cache(maxsize=1)
+def _toy_stories(seed: int) -> list[np.ndarray]:
+    return sweep.rows_of(sweep.stories(8000, 10**5 + seed))
+
+
+@functools.lru_cache(maxsize=1)
 def _toy_logprobs(seed: int) -> np.ndarray:
     return row_logprobs(_toy_base(seed), sweep.held_out(HELD_OUT)[1])
 
@@ -118,7 +124,7 @@ class Real(Case):
     @property
     def batches(self) -> list[Tensor]:
         """Articles from the hundredth on, the first tokens of each that is long enough, in an order of the seed."""
-        tokenizer, articles = pretrained.tokenizer("smollm2"), _articles()[100:]
+        tokenizer, articles = _tokenizer(), _articles()[100:]
         coded = (tokenizer.encode(articles[i]).ids for i in np.random.default_rng(self.seed).permutation(len(articles)))
         rows = [ids[:TOKENS] for ids in coded if len(ids) >= TOKENS][: self.articles]
         return list(torch.tensor(rows).split(4))
@@ -138,7 +144,12 @@ def _real_base_bits() -> TextBits:
 
 
 def _real_bits(model: GPT) -> TextBits:
-    return text_bits(model, pretrained.tokenizer("smollm2"), _articles()[:TEST_ARTICLES])
+    return text_bits(model, _tokenizer(), _articles()[:TEST_ARTICLES])
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer() -> Tokenizer:
+    return pretrained.tokenizer("smollm2")  # reads 49,152 tokens
 
 
 def _articles() -> list[str]:

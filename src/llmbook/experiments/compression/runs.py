@@ -6,7 +6,6 @@ import argparse
 import datetime
 import functools
 import hashlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -145,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for model, methods in METHODS.items()
         if options.model in (None, model)
     }
-    try:
+    with records.from_the_shell("make compression", ValueError, ModelError):
         if options.confirm:
             print("not confirmed, to be computed again:", confirm(options.path, wanted) or "none")
         todo = missing(load(options.path), wanted)
@@ -154,8 +153,3 @@ def main(argv: Sequence[str] | None = None) -> None:
             print("".join(f"  {model}, {method}, seed {seed}\n" for model, method, seed in todo), end="")
         elif not options.confirm:
             compress(options.path, wanted)
-    except (ValueError, ModelError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, `make compression` goes on from there", file=sys.stderr)
-        sys.exit(130)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from llmbook import training
-from llmbook.experiments import sweep
+from llmbook.experiments import records, sweep
 from llmbook.experiments.ladder.rungs import SEEDS, groups
 from llmbook.experiments.sweep import Group, Recipe
 from llmbook.experiments.sweep import rows as sweep_rows
@@ -78,13 +77,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what is missing, and run nothing")
     options = parser.parse_args(argv)
     wanted = {key: Group(g.settings, tuple(options.seeds)) for key, g in groups().items()}
-    try:
+    with records.from_the_shell("make ladder", ValueError, ModuleNotFoundError):
         todo, rows = sweep.missing(wanted, sweep.load(options.path))
         print(f"{len(rows)} of {len(rows) + len(todo)} rows are there, {len(todo)} to compute")
         if not options.dry_run:
             climb(wanted, options.path, jobs=options.jobs, scheduler=options.scheduler)
-    except (ValueError, ModuleNotFoundError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, `make ladder` goes on from there", file=sys.stderr)
-        sys.exit(130)

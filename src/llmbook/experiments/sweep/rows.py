@@ -6,7 +6,6 @@ import argparse
 import functools
 import hashlib
 import inspect
-import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -176,13 +175,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry-run", action="store_true", help="list what would run, and run nothing")
     parser.add_argument("--confirm", action="store_true", help="run one stale row of each kind, to keep the rest")
     options = parser.parse_args(argv)
-    try:
+    with records.from_the_shell("make sweep", ValueError):
         _run(options)
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept, `make sweep` goes on from there", file=sys.stderr)
-        sys.exit(130)
 
 
 def _run(options: argparse.Namespace) -> None:
