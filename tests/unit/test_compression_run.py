@@ -166,3 +166,9 @@ def test_storage_refuses_what_it_has_no_kind_for():
     with pytest.raises(ValueError, match="dtype must be one of"):
         cases.stored(Tiny(0).base, "int8")
     assert storage.FLOATS.keys() == {"float32", "float16"}
+
+
+def test_the_committed_rows_are_whole_and_of_this_code():
+    rows = compression.load()
+    assert [(row["model"], row["method"], row["seed"]) for row in rows] == runs.missing([])
+    assert runs.missing(rows) == []

@@ -425,8 +425,10 @@ def test_a_model_on_int8(options):
 
 
 def test_what_int8_refuses():
-    with pytest.raises(ValueError, match="need the statistics of the layers' inputs, got None"):
+    with pytest.raises(ValueError, match=r"need every layer's statistics, got none for h\.0"):
         integers.int8_model(tiny(), smooth=0.5)
+    with pytest.raises(ValueError, match="names must be linear layers within the model's blocks, got 'wte'"):
+        integers.int8_model(tiny(), names=["wte"])
     with pytest.raises(ValueError, match=r"outliers must be features in 0\.\.23, got 24 to 24"):
         integers.Int8Linear(linear(24, 8), outliers=[24])
 

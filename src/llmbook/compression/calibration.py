@@ -13,11 +13,11 @@ from torch.utils.hooks import RemovableHandle
 Call = tuple[Tensor, tuple[Any, ...], dict[str, Any]]
 
 
-def block_linears(model: nn.Module) -> dict[str, nn.Linear]:
+def block_linears(model: nn.Module, names: Iterable[str] | None = None) -> dict[str, nn.Linear]:
     """The linear layers inside a model's blocks, by name: what compression is about. The head and embeddings are not.
 
-    A block is an entry of an ``nn.ModuleList``, as in ``GPT``, ``Encoder`` and transformers. Raises ValueError where
-    there is none.
+    A block is an entry of an ``nn.ModuleList``, as in ``GPT``, ``Encoder`` and transformers. ``names``: only these, in
+    their order. Raises ValueError where there is none, and for a name that is none.
     """
     lists = [name for name, module in model.named_modules() if isinstance(module, nn.ModuleList)]
     found = {
@@ -27,7 +27,11 @@ def block_linears(model: nn.Module) -> dict[str, nn.Linear]:
     }
     if not found:
         raise ValueError(f"model must hold linear layers within blocks, got a {type(model).__name__} with none")
-    return found
+    chosen = list(found) if names is None else list(names)
+    unknown = [name for name in chosen if name not in found]
+    if unknown:
+        raise ValueError(f"names must be linear layers within the model's blocks, got {unknown[0]!r}")
+    return {name: found[name] for name in chosen}
 
 
 class InputStatistics(NamedTuple):

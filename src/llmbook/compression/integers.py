@@ -119,13 +119,12 @@ def int8_model(
     ``static``: fixed input scales. ``outliers``: features whose largest |x| exceeds this stay in float (LLM.int8
     takes 6). ``smooth``: SmoothQuant's α. ``rotate``: by a Hadamard matrix. The first three need ``statistics``.
     """
-    layers = block_linears(model)
-    chosen = list(layers) if names is None else list(names)
-    if statistics is None and (static or outliers is not None or smooth is not None):
-        raise ValueError("static, outliers and smooth need the statistics of the layers' inputs, got None")
-    for name in chosen:
-        layer, seen = layers[name], None if statistics is None else statistics[name]
-        largest = None if seen is None else seen.largest
+    layers, known = block_linears(model, names), statistics or {}
+    without = [name for name in layers if name not in known]
+    if without and (static or outliers is not None or smooth is not None):
+        raise ValueError(f"static, outliers and smooth need every layer's statistics, got none for {without[0]}")
+    for name, layer in layers.items():
+        largest = known[name].largest if name in known else None
         options: dict[str, object] = {}
         if smooth is not None:
             options["smooth"] = smoothing(largest, smooth, layer.weight.detach())
@@ -138,7 +137,7 @@ def int8_model(
         if static:
             options["input_scale"] = float(largest.max()) / MOST
         model.set_submodule(name, Int8Linear(layer, **options))
-    return chosen
+    return list(layers)
 
 
 def _features(outliers: Iterable[int], total: int) -> Tensor:

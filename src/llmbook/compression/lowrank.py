@@ -98,18 +98,16 @@ def factorize_model(
     """Put layers at the rank that leaves ``share`` of their numbers, in place; the ranks, by name.
 
     ``names`` defaults to the linear layers within blocks. Raises ValueError for a share outside (0, 1), for a layer too
-    small for it, and for names that are no linear layers in blocks or have no statistics.
+    small for it, for names that are no linear layers in blocks, and for layers that given statistics lack.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1, got {share}")
-    layers = block_linears(model)
+    layers = block_linears(model, names)
     ranks = {}
-    for name in list(layers) if names is None else names:
-        if name not in layers or (statistics is not None and name not in statistics):
-            raise ValueError(
-                f"names must be linear layers in blocks, with statistics where these are given, got {name!r}"
-            )
-        d_out, d_in = layers[name].weight.shape
+    for name, layer in layers.items():
+        if statistics is not None and name not in statistics:
+            raise ValueError(f"statistics must be of every layer's inputs, got none for {name}")
+        d_out, d_in = layer.weight.shape
         ranks[name] = int(share * d_in * d_out / (d_in + d_out))
         if ranks[name] < 1:
             raise ValueError(f"share must leave rank 1 at least, got {share} for {name} of {d_out} × {d_in}")

@@ -263,7 +263,7 @@ def head_scores(attn: Attention, gram: Tensor | None = None) -> Tensor:
 def block_influence(model: GPT, batches: Iterable[Tensor]) -> Tensor:
     """1 − the mean cosine between what enters a block and what leaves it, over all tokens: (n_layer,).
 
-    ShortGPT's score of a layer (Men et al. 2024): near 0 where it hardly turns the stream. A batch is ids (B, T).
+    ShortGPT's score of a layer (Men et al. 2025): near 0 where it hardly turns the stream. A batch is ids (B, T).
     """
     found: list[list[Tensor]] = [[] for _ in model.h]
 

@@ -246,15 +246,11 @@ def quantize_model(
     ``input_statistics``, for "gptq" and "awq". Raises ValueError, before anything is changed, for what is no grid or
     method, for a layer whose rows don't divide into groups, and for missing statistics.
     """
-    grid, layers = Grid(bits, group_size, symmetric, levels), block_linears(model)
-    chosen = list(layers) if names is None else list(names)
-    unknown = [name for name in chosen if name not in layers]
-    if unknown:
-        raise ValueError(f"names must be linear layers within the model's blocks, got {unknown[0]!r}")
-    _check_layers({name: layers[name] for name in chosen}, grid, method, statistics)
-    for name in chosen:
-        model.set_submodule(name, quantize_linear(layers[name], grid, method, (statistics or {}).get(name)))
-    return chosen
+    grid, layers = Grid(bits, group_size, symmetric, levels), block_linears(model, names)
+    _check_layers(layers, grid, method, statistics)
+    for name, layer in layers.items():
+        model.set_submodule(name, quantize_linear(layer, grid, method, (statistics or {}).get(name)))
+    return list(layers)
 
 
 def _check_layers(layers: Mapping[str, nn.Linear], grid: Grid, method: str, statistics: Statistics | None) -> None:

@@ -81,7 +81,7 @@ def one_layer(case: Toy) -> GPT:
 
 
 def without_layers(case: Real, count: int) -> GPT:
-    """The blocks gone that turn the stream least (Men et al. 2024)."""
+    """The blocks gone that turn the stream least (Men et al. 2025)."""
     model = case.fresh()
     influence = pruning.block_influence(model, case.batches)
     structure.remove_layers(model, influence.topk(len(model.h) - count).indices)
