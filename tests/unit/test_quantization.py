@@ -70,6 +70,13 @@ def test_each_weight_gets_a_level_next_to_it(grid):
     torch.testing.assert_close((got.dequantize() - w).abs(), best, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_weights_of_one_sign_err_by_half_a_step_at_most(sign):
+    w = sign * (draw(4, 16).abs() + 1)
+    got = round_to(w, Grid(4, 8))
+    assert bool(((got.dequantize() - w).view(4, 2, 8).abs() <= 0.505 * got.scale[..., None]).all())
+
+
 @pytest.mark.parametrize("grid", GRIDS, **names)
 def test_what_lies_on_a_grid_stays(grid):
     once = round_to(draw(4, 24), grid)
@@ -303,6 +310,28 @@ def test_awq_errs_less_where_a_few_inputs_are_large_and_never_more():
     assert layer_error(matrix.dequantize() / t - w, seen.gram) < 0.9 * plain
     flat = calibration.InputStatistics(torch.eye(32), torch.ones(32), 1)
     assert torch.equal(quantization.awq(w, flat, Grid(3, 8))[1], torch.ones(32))
+
+
+def test_awq_takes_the_power_that_errs_least_in_the_outputs():
+    x, seen = fed()
+    for seed in range(5):
+        w, errors = draw(8, 32, seed=seed), []
+        for step in range(21):
+            t = quantization.smoothing(seen.rms, step / 20)
+            moved = round_to(w * t, Grid(3, 8)).dequantize() / t - w
+            errors.append(float((x @ moved.T).square().mean()))
+        matrix, t = quantization.awq(w, seen, Grid(3, 8))
+        found = float((x @ (matrix.dequantize() / t - w).T).square().mean())
+        assert found == pytest.approx(min(errors), rel=1e-4)
+        assert min(errors) < errors[0]
+
+
+def test_smoothquants_scales():
+    """t_j = max|x_j|^α / max|w_j|^(1 − α), up to one factor for all."""
+    largest, w = draw(16).abs() + 0.1, draw(5, 16)
+    t = quantization.smoothing(largest, 0.8, w)
+    ratio = t / (largest**0.8 / w.abs().amax(0) ** 0.2)
+    torch.testing.assert_close(ratio / ratio[0], torch.ones(16), rtol=2e-3, atol=0)  # t is in float16
 
 
 @pytest.mark.parametrize("method", ["gptq", "awq"])
