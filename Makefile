@@ -82,7 +82,7 @@ sweep: $(READY) ## chapter 08's grid: compute what is missing (Ctrl-C stops, the
 ladder: $(READY) ## chapter 12's ladder: compute what is missing, a run a core or on a Dask cluster (SCHEDULER=tcp://...)
 	OMP_NUM_THREADS=1 $(PY) -m llmbook.experiments.ladder $(if $(SCHEDULER),--scheduler $(SCHEDULER),--jobs -1)
 
-compression: $(READY) ## part IV's long run: every method on two models, compute what is missing (half an hour)
+compression: $(READY) ## part IV's long run: every method on two models, compute what is missing (two hours)
 	OMP_NUM_THREADS=1 $(PY) -m llmbook.experiments.compression
 
 ledger: $(READY) ## run the chapters at ten seeds and write the claims ledger (CH=03 for one)
