@@ -35,6 +35,7 @@ def _float32(blocks: np.ndarray) -> np.ndarray:
 
 
 def float16(blocks: np.ndarray) -> np.ndarray:
+    """(n, 2k) bytes as (n, k) float32: numbers of 16 bits, the low byte first."""
     return blocks.view("<f2").astype(np.float32)
 
 
@@ -57,7 +58,7 @@ def _q4_1(blocks: np.ndarray) -> np.ndarray:
 
 
 def nibbles(packed: np.ndarray) -> np.ndarray:
-    """(n, 16) bytes as (n, 32) numbers 0 to 15: first the low halves of all bytes, then the high ones."""
+    """(n, k) bytes as (n, 2k) numbers 0 to 15: first the low halves of all bytes, then the high ones."""
     return np.concatenate([packed & 15, packed >> 4], axis=1)
 
 
