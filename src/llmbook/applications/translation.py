@@ -242,16 +242,22 @@ class Model1:
         self.source = {w: i for i, w in enumerate([NULL, *sorted({w for p in pairs for w in p.source})])}
         self.targets = sorted({w for p in pairs for w in p.target})
         self.target = {w: i for i, w in enumerate(self.targets)}
-        e, f, group = self._candidates(pairs)
+        self._cells = self._candidates(pairs)
         shape = (len(self.targets), len(self.source))
         self.table, self.loglik = np.full(shape, 1 / shape[0]), []
         for _ in range(rounds):
-            t = self.table[e, f]
-            total = np.bincount(group, weights=t)  # one for each target word of the corpus
-            self.loglik.append(float(np.log(total).sum()))
-            share = t / total[group]  # E: who made this word?
-            counts = np.bincount(e * shape[1] + f, weights=share, minlength=shape[0] * shape[1]).reshape(shape)
-            self.table = counts / np.maximum(counts.sum(0), 1e-12)  # M
+            self.round()
+
+    def round(self) -> None:
+        """One more round of EM over the pairs."""
+        e, f, group = self._cells
+        shape = self.table.shape
+        t = self.table[e, f]
+        total = np.bincount(group, weights=t)  # one for each target word of the corpus
+        self.loglik.append(float(np.log(total).sum()))
+        share = t / total[group]  # E: who made this word?
+        counts = np.bincount(e * shape[1] + f, weights=share, minlength=shape[0] * shape[1]).reshape(shape)
+        self.table = counts / np.maximum(counts.sum(0), 1e-12)  # M
 
     def _candidates(self, pairs: Sequence[Pair]) -> tuple[NDArray, NDArray, NDArray]:
         """Each target word of the corpus with each source word that may have made it, and the former's number."""
