@@ -51,7 +51,8 @@ def test_extracts_are_sentences_in_order_and_the_oracle_is_best():
         extracts = S.lead(text, 3), S.textrank(text, 3), S.oracle(text, story.summary, 3)
         for extract in extracts:
             places = [text.index(sentence) for sentence in extract]
-            assert len(extract) <= 3 and all(sentence in text for sentence in extract) and places == sorted(places)
+            assert len(extract) <= 3
+            assert places == sorted(places)
     best, first = (
         np.mean([S.rouge_n(S.flat(f(story)), story.summary).f1 for story in STORIES])
         for f in (
