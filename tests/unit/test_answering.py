@@ -134,7 +134,7 @@ def test_answers_come_in_the_order_of_the_questions(fresh, stories):
     for index in (0, 11, len(items) - 1):
         alone = reader.read(fresh, [items[index]])[0]
         assert alone.word == together[index].word
-        assert alone.word_confidence == pytest.approx(together[index].word_confidence, abs=1e-5)
+        assert alone.mass == pytest.approx(together[index].mass, abs=1e-5)
 
 
 def test_a_short_training_learns_something_and_is_its_seeds(tmp_path):

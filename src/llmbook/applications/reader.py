@@ -29,7 +29,7 @@ from llmbook.toyworld.story import BOS, EOS, Story
 from llmbook.training import TrainingArguments, fit
 from llmbook.transformer import Encoder, GPTConfig
 
-NEIGHBOURS = 9  # tokens, the token itself in the middle
+NEIGHBOURS = 21  # tokens, the token itself in the middle: a sentence
 
 
 class Reader(nn.Module):
@@ -89,7 +89,7 @@ class Answer(NamedTuple):
     text: str | None
     confidence: float
     word: str
-    word_confidence: float  # of that word, among the words: as if silence were not allowed
+    mass: float  # that word's probability, silence counted among the answers
 
 
 @torch.no_grad()
@@ -114,8 +114,7 @@ def _answer(item: Item, row: list[float]) -> Answer:
         mass[token] += p
     word, p = mass.most_common(1)[0]
     silent = row[0]
-    among = p / max(1.0 - silent, 1e-12)
-    return Answer(None, silent, word, among) if silent > p else Answer(word, p, word, among)
+    return Answer(None, silent, word, p) if silent > p else Answer(word, p, word, p)
 
 
 @dataclass(frozen=True)
@@ -129,10 +128,11 @@ class ReaderRecipe:
     n_positions: int = 224
     batch_size: int = 16  # stories
     questions: int = 8  # at most, on each story
-    max_steps: int = 500
+    max_steps: int = 600
     learning_rate: float = 3e-3
     warmup_steps: int = 60
-    silent: float = 0.25  # share of questions that the passage does not answer
+    cut: float = 0.5  # share of stories that are read to one of their sentences only: short ones teach sooner
+    silent: float = 0.2  # share of questions that the passage does not answer
     seed: int = 0
     code: str = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]  # train anew when this file changes
 
@@ -142,7 +142,18 @@ def training_groups(recipe: ReaderRecipe) -> Iterator[list[list[Item]]]:
     world, rng = ToyWorld("small"), np.random.default_rng([recipe.seed, 17])
     for step in range(recipe.max_steps):
         count = 1 if step % 4 == 3 else recipe.questions
-        yield [_group(world.story(rng), world, count, recipe.silent, rng) for _ in range(recipe.batch_size)]
+        yield [
+            _group(_told(world, recipe.cut, rng), world, count, recipe.silent, rng) for _ in range(recipe.batch_size)
+        ]
+
+
+def _told(world: ToyWorld, cut: float, rng: np.random.Generator) -> Story:
+    """A story, or the beginning of one."""
+    story = world.story(rng)
+    if rng.random() >= cut:
+        return story
+    ends = [event.end for event in story.events[3:]]
+    return world.replay(story.tokens[: ends[rng.integers(len(ends))]])
 
 
 def _group(story: Story, world: ToyWorld, count: int, silent: float, rng: np.random.Generator) -> list[Item]:
