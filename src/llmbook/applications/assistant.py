@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,8 +67,8 @@ def _keep_prose(match: re.Match[str]) -> str:
 
 def anchor(heading: str) -> str:
     """The heading's id in the page, as docutils makes it."""
-    words = re.sub(r"[^a-z0-9]+", "-", plain(heading).lower().replace("–", "-"))
-    return words.strip("-")
+    letters = unicodedata.normalize("NFKD", plain(heading).lower()).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "-", letters).strip("-")
 
 
 def plain(text: str) -> str:
