@@ -131,3 +131,10 @@ def test_features_of_a_word():
     features = u.word_features(["Said", "McDonald's", "today"], 1)
     assert features["0:shape=AaAa'a"] == features["-1:said"] == features["suffix=ld's"] == 1
     assert features["2:<none>"] == 1
+
+
+def test_every_name_means_itself_and_a_pronoun_one_of_the_cast():
+    for story in STORIES:
+        for place, person in u.referents(story).items():
+            assert person in story.state.cast
+            assert story.tokens[place] in (person, "she", "he")

@@ -101,11 +101,7 @@ def f1_interval(
     """A 95 % bootstrap interval of the F1, drawn over documents: what stands in one is not independent."""
     counts = _counts(true, found)
     draws = [_score(counts[rng.integers(len(counts), size=len(counts))]).f1 for _ in range(resamples)]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
-
-
-# --- what a story's labels look like -----------------------------------------------------------------------
+    return tuple(float(q) for q in np.quantile(draws, [0.025, 0.975]))
 
 
 @dataclass(frozen=True)
@@ -325,9 +321,6 @@ def _reading(world: ToyWorld, tokens: Sequence[str], spans: list[Span], pointed:
     return Reading(frozenset(spans), frozenset(triples), felt)
 
 
-# --- training it once --------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class ReaderRecipe:
     """All that decides what a reader becomes: how many stories it sees, sizes, training, seed, and the code."""
@@ -410,17 +403,13 @@ def knowledge_graph(triples: Iterable[Triple]) -> nx.MultiDiGraph:
 
 def objects(graph: nx.MultiDiGraph, subject: str, relation: str) -> list[str]:
     """Where the edges of this name lead from a node; [] for a node that the graph lacks."""
-    edges = graph.out_edges(subject, keys=True) if subject in graph else ()
-    return sorted(value for _, value, name in edges if name == relation)
+    return sorted(v for s, v, name in graph.edges(keys=True) if (s, name) == (subject, relation))
 
 
 def who_has_what_where(graph: nx.MultiDiGraph) -> set[Triple]:
     """(person, thing, place): two edges that meet, the thing that a person has and the place the person is in."""
     pairs = [(a, b) for a, b, name in graph.edges(keys=True) if name == "has"]
     return {(person, thing, place) for person, thing in pairs for place in objects(graph, person, "is_in")}
-
-
-# --- for prompted models and for taggers by features -------------------------------------------------------
 
 
 def contextual_calibration(logprobs: ArrayLike, content_free: ArrayLike) -> NDArray[np.float64]:
@@ -440,15 +429,15 @@ def word_features(tokens: Sequence[str], i: int) -> dict[str, float]:
     """What a tagger sees of word i: the words around it, its ends, and its shape."""
     if not 0 <= i < len(tokens):
         raise ValueError(f"i must be a place in the {len(tokens)} tokens, got {i}")
-    features = {"start": float(i == 0)}
-    for shift in (-2, -1, 0, 1, 2):
-        word = tokens[i + shift] if 0 <= i + shift < len(tokens) else "<none>"
-        features[f"{shift}:{word.lower()}"] = 1.0
-        if abs(shift) < 2:
-            features[f"{shift}:shape={_shape(word)}"] = 1.0
-    for size in (1, 2, 3, 4):
-        features[f"prefix={tokens[i][:size]}"] = features[f"suffix={tokens[i][-size:].lower()}"] = 1.0
-    return features
+    near = {j: tokens[i + j] if 0 <= i + j < len(tokens) else "<none>" for j in (-2, -1, 0, 1, 2)}
+    names = [f"{j}:{word.lower()}" for j, word in near.items()]
+    names += [f"{j}:shape={_shape(near[j])}" for j in (-1, 0, 1)]
+    names += [f"{end}={part}" for n in (1, 2, 3, 4) for end, part in _ends(tokens[i], n)]
+    return {"start": float(i == 0)} | dict.fromkeys(names, 1.0)
+
+
+def _ends(word: str, n: int) -> list[tuple[str, str]]:
+    return [("prefix", word[:n]), ("suffix", word[-n:].lower())]
 
 
 def _shape(word: str) -> str:
