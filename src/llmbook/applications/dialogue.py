@@ -52,7 +52,7 @@ Scored = list[tuple[str, bool]]  # tokens, and whether the loss counts them
 
 def system_tokens(notes: Notes | None, style: str) -> list[str]:
     """The system message: the clerk's manner and, where there is one, the memory."""
-    memory = ["notes", "place", notes.place, "bought", *notes.bought] if notes else []
+    memory = ["notes", "place", notes.place, "colour", notes.colour] if notes else []
     return [SYSTEM, style, *memory, END]
 
 
@@ -121,8 +121,8 @@ def vocabulary() -> list[str]:
 
 
 EXTRA = (
-    "notes place bought ask confirm done refuse recommend tell price about times error coins all right ? may i ask",
-    "i can only take orders am sorry thank you goodbye send it is and go on please yes no that one more the day after",
+    "notes ask confirm done refuse recommend tell price about times error coins all right ? may i ask",
+    "i can only take orders am sorry thank you goodbye send it is and go on please yes no that another the day after",
     "same place as last time my usual colour what do you recommend some . , : a or how much at costs it will come soon",
     "when dear buy too ignore instead customer set to now order",
 )
@@ -281,9 +281,9 @@ class ClerkRecipe:
     n_layer: int = 2
     n_head: int = 4
     n_positions: int = 512
-    batch_size: int = 16  # rows: dialogues, and one short exchange for each four of them
-    max_steps: int = 450
-    learning_rate: float = 4e-3
+    batch_size: int = 8  # rows: dialogues, and one short exchange for each four of them
+    max_steps: int = 640
+    learning_rate: float = 1e-2
     warmup_steps: int = 40
     seed: int = 0  # of the first weights, of the dialogues and of their order
     code: str = field(default_factory=_own_code)

@@ -50,7 +50,8 @@ GIVE = {  # wordings that training has, and wordings that only a test has, made 
     ),
 }
 ASIDES = (
-    "my friend {who} has a {colour} {thing} .", "{who} was in the {place} on {day} .", "{who} has {number} {things} .",
+    "my friend {who} has a {colour} {thing} .", "my friend {who} was in the {place} on {day} .",
+    "my friend {who} has {number} {things} .",
 )  # fmt: skip
 OUTSIDE = (
     (
@@ -78,17 +79,12 @@ class Said:
     state: State
 
 
-@dataclass
+@dataclass(frozen=True)
 class Notes:
-    """What the shop remembers of a customer: where it delivered last, and the colours of three purchases."""
+    """What the shop remembers of a customer: where it delivered last, and the colour that is usual."""
 
     place: str
-    bought: tuple[str, str, str]
-
-    @property
-    def favourite(self) -> str:
-        """The colour bought most often; of equally frequent ones, the latest."""
-        return max(reversed(self.bought), key=self.bought.count)
+    colour: str
 
 
 class Customer:
@@ -103,13 +99,9 @@ class Customer:
         self.goal: State = {slot: self._pick(values) for slot, values in VALUES.items()}
         self.told: State = {}
         self.style = self._pick(STYLES)
-        self.notes = self._remembered() if (self._chance(0.6) if notes is None else notes) else None
+        known = Notes(self._pick(VALUES["place"]), self._pick(VALUES["colour"]))
+        self.notes = known if (self._chance(0.6) if notes is None else notes) else None
         self.left = {"outside": 1, "about": 1, "recommend": 1, "change": 3}  # how often each may still happen
-
-    def _remembered(self) -> Notes:
-        favourite = self._pick(VALUES["colour"])
-        bought = [favourite, favourite, self._pick(VALUES["colour"])]
-        return Notes(self._pick(VALUES["place"]), tuple(bought[i] for i in self.rng.permutation(3)))
 
     def _pick(self, items: Sequence[str]) -> str:
         return items[int(self.rng.integers(len(items)))]
@@ -159,7 +151,7 @@ class Customer:
     def _accept(self, colour: str) -> Said:
         if self._chance(0.7):
             self.goal["colour"] = self.told["colour"] = colour
-            return self._said([self._pick(("yes , that one", "that one please"))], "accept")
+            return self._said([self._pick(("yes , that please", "yes please"))], "accept")
         return self._said([f"no , {self._give('colour')}"], "give")
 
     def _change(self) -> Said:
@@ -169,7 +161,7 @@ class Customer:
         old, value = self.told[slot], self._pick([v for v in VALUES[slot] if v != self.told[slot]])
         text = self._word("change", v=value, old=old)
         if slot == "number" and old != "nine" and self._chance(0.5):
-            value, text = DIGITS[DIGITS.index(old) + 1], "one more please"
+            value, text = DIGITS[DIGITS.index(old) + 1], "another please"
         if slot == "day" and self._chance(0.5):
             value, text = VALUES["day"][(VALUES["day"].index(old) + 1) % 7], "the day after please"
         self.goal[slot] = self.told[slot] = value
@@ -178,7 +170,7 @@ class Customer:
     def _give(self, slot: str) -> str:
         """Tell the goal's value of a slot, perhaps by reference to what the shop remembers."""
         if self.notes and slot in ("place", "colour") and self._chance(0.4):
-            self.goal[slot] = self.notes.place if slot == "place" else self.notes.favourite
+            self.goal[slot] = getattr(self.notes, slot)
             text = "the same place as last time" if slot == "place" else "my usual colour"
         elif slot in ("thing", "colour", "number"):
             text = self.goal[slot] + self._pick(("", " please"))
@@ -258,7 +250,7 @@ class Reply:
 def policy(kind: str, state: Mapping[str, str], notes: Notes | None) -> tuple[str, ...]:
     """What the clerk of the training dialogues does after a customer's turn of this kind."""
     if kind == "recommend":
-        return "recommend", notes.favourite if notes else BEST_SELLER
+        return "recommend", notes.colour if notes else BEST_SELLER
     if kind in ("outside", "about", "yes"):
         return ({"outside": "refuse", "about": "tell", "yes": "done"}[kind],)
     missing = [slot for slot in SLOTS if slot not in state]
