@@ -122,7 +122,7 @@ def vocabulary() -> list[str]:
 
 EXTRA = (
     "notes ask confirm done refuse recommend tell price about times error coins all right ? may i ask",
-    "i can only take orders am sorry thank you goodbye send it is and go on please yes no that another the day after",
+    "i can only take orders am sorry thank you goodbye send it is and go on please yes no that another",
     "same place as last time my usual colour what do you recommend some . , : a or how much at costs it will come soon",
     "when dear buy too ignore instead customer set to now order",
 )

@@ -45,8 +45,8 @@ GIVE = {  # wordings that training has, and wordings that only a test has, made 
     ),
     "day": (("on {v}", "it should come on {v}", "{v} please", "bring it on {v}"), ("can it come on {v}", "{v} it is")),
     "change": (
-        ("actually , make it {v}", "no , {v} please", "sorry , i want {v} and not {old}", "not {old} , make it {v}"),
-        ("make it {v} and not {old}", "sorry , not {old} , {v}", "i want {v} please , not {old}"),
+        ("actually , make it {v}", "no , {v} please", "sorry , {v} please", "not {old} , make it {v}"),
+        ("make it {v} and not {old}", "sorry , not {old} , {v}", "sorry , i want {v} and not {old}"),
     ),
 }
 ASIDES = (
@@ -162,8 +162,6 @@ class Customer:
         text = self._word("change", v=value, old=old)
         if slot == "number" and old != "nine" and self._chance(0.5):
             value, text = DIGITS[DIGITS.index(old) + 1], "another please"
-        if slot == "day" and self._chance(0.5):
-            value, text = VALUES["day"][(VALUES["day"].index(old) + 1) % 7], "the day after please"
         self.goal[slot] = self.told[slot] = value
         return self._said([text], "change")
 
