@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from llmbook.applications.translation import ngrams
 from llmbook.toyworld import Story, labels, words
 from llmbook.toyworld.events import EVENTS
 from llmbook.toyworld.state import PLURALS, Event, Template
@@ -70,11 +70,6 @@ def rouge_n(candidate: Tokens, reference: Tokens, n: int = 1) -> Score:
 def rouge_l(candidate: Tokens, reference: Tokens) -> Score:
     """ROUGE-L (Lin, 2004): the longest sequence of words that both texts have in this order, gaps allowed."""
     return _score(longest_common(candidate, reference), len(candidate), len(reference))
-
-
-def ngrams(tokens: Tokens, n: int) -> Counter[tuple[str, ...]]:
-    """Runs of n tokens, counted."""
-    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def longest_common(a: Tokens, b: Tokens) -> int:
