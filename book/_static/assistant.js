@@ -39,58 +39,87 @@ function rank(index, question) {
   return { order, scores, weights, stop };
 }
 
-function extract(text, weights, stop) {
-  let best = "";
+const END = /(?<=[.!?])["'”’)\]]*\s+(?=["'“‘([]*[A-Z0-9])/g;
+const ABBREVIATION = /(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|St|Jr|Sr|Prof|Gen|Col|Lt|No|vs|ca|cf|al|etc))\.$/;
+
+function sentences(text) {
+  const parts = [];
+  let start = 0;
+  for (const match of text.matchAll(END)) {
+    if (ABBREVIATION.test(text.slice(Math.max(0, match.index - 6), match.index))) continue;
+    parts.push(text.slice(start, match.index + match[0].length).trim());
+    start = match.index + match[0].length;
+  }
+  parts.push(text.slice(start).trim());
+  return parts.filter((part) => part);
+}
+
+function extract(passage, weights, stop) {
+  let best = passage.heading;
   let most = -1;
-  for (const sentence of text.split(/(?<=[.!?])\s+(?=[A-Z0-9(“"])/u)) {
-    let sum = 0;
-    for (const term of new Set(terms(sentence, stop))) sum += weights.get(term) || 0;
+  for (const sentence of sentences(passage.text)) {
+    const shared = [...new Set(terms(sentence, stop))].filter((term) => weights.has(term)).sort();
+    const sum = shared.reduce((total, term) => total + weights.get(term), 0);
     if (sum > most) [best, most] = [sentence, sum];
   }
   return best;
 }
 
-if (typeof document !== "undefined") {
+function element(name, text) {
+  const made = document.createElement(name);
+  made.textContent = text; // never as HTML
+  return made;
+}
+
+// A script, unlike what a fetch brings, may be loaded where the book is opened from a folder.
+function load(address) {
+  return new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = resolve;
+    script.onerror = reject;
+    document.head.append(script);
+  });
+}
+
+function found(passage, here, weights, stop) {
+  const link = element("a", `${passage.chapter}. ${passage.heading}`);
+  link.href = new URL("../" + passage.link, here);
+  const item = document.createElement("li");
+  item.append(link, element("p", extract(passage, weights, stop)));
+  return item;
+}
+
+function start() {
   const form = document.getElementById("assistant");
+  const box = document.getElementById("assistant-question");
   const answers = document.getElementById("assistant-answers");
+  const said = document.getElementById("assistant-said");
   const here = document.currentScript.src;
-  form.hidden = false;
   let loading = null;
-  const show = (element, text) => {
-    const item = document.createElement(element);
-    item.textContent = text; // never as HTML
-    return item;
-  };
-  const load = (address) =>
-    new Promise((resolve, reject) => {
-      const script = document.createElement("script"); // unlike a fetch, works where the book is opened from a folder
-      script.src = address;
-      script.onload = resolve;
-      script.onerror = reject;
-      document.head.append(script);
-    });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const question = document.getElementById("assistant-question").value;
     try {
       loading = loading || load(new URL("assistant_index.js", here));
       await loading;
       const index = globalThis.assistantIndex;
-      const { order, weights, stop } = rank(index, question);
-      const items = order.slice(0, 5).map((i) => {
-        const passage = index.passages[i];
-        const link = show("a", `${passage.chapter}. ${passage.heading}`);
-        link.href = new URL("../" + passage.link, here);
-        const item = document.createElement("li");
-        item.append(link, show("p", extract(passage.text, weights, stop)));
-        return item;
-      });
-      answers.replaceChildren(...(items.length ? items : [show("li", "No section has these words.")]));
+      const { order, weights, stop } = rank(index, box.value);
+      const best = order.slice(0, 5).map((i) => found(index.passages[i], here, weights, stop));
+      answers.replaceChildren(...best);
+      said.textContent = best.length ? `${best.length} sections, the best first:` : "No section has these words.";
     } catch (error) {
       loading = null;
-      answers.replaceChildren(show("li", "The index could not be loaded; use the book's search."));
+      answers.replaceChildren();
+      said.textContent = "The index could not be loaded; use the book's search.";
     }
   });
-} else if (typeof module !== "undefined") {
-  module.exports = { terms, rank, extract };
+  form.hidden = false;
+  const asked = new URLSearchParams(location.search).get("q"); // a link may bring a question
+  if (asked) {
+    box.value = asked;
+    form.requestSubmit();
+  }
 }
+
+if (typeof document !== "undefined") start();
+else if (typeof module !== "undefined") module.exports = { terms, rank, sentences, extract };

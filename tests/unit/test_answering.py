@@ -120,6 +120,16 @@ def test_targets_are_the_answers(stories):
     assert {words[int(batch["input_ids"][0, t])] for t in batch["at"]} == {"?"}
 
 
+def test_words_that_question_and_passage_share(fresh, stories):
+    group = answering.answerable(stories[0])[:3]
+    batch = reader.encode([group])
+    shared = fresh.shared(*(batch[k] for k in ("input_ids", "allowed", "row", "at", "length"))).detach()
+    for item, row in zip(group, shared.tolist(), strict=True):
+        told = [0.0, *(float(word in item.question) for word in item.passage)]
+        assert row[: len(told)] == told
+        assert not any(row[len(told) :])
+
+
 def test_one_passage_in_a_group(stories):
     mixed = [answering.answerable(story)[0] for story in stories[:2]]
     with pytest.raises(ValueError, match="several passages"):

@@ -86,17 +86,24 @@ def test_places_count_ties_against():
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here to run the page's script")
-def test_the_page_ranks_as_the_library_does(book, tmp_path):
+def test_the_page_ranks_and_quotes_as_the_library_does(book, tmp_path):
     asked = [one["question"] for one in assistant.questions()]
     (tmp_path / "index.json").write_text(json.dumps(assistant.index(book)), encoding="utf-8")
     (tmp_path / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
     script = assistant.ROOT / "book" / "_static" / "assistant.js"
-    code = (
-        f"const {{rank}} = require({json.dumps(str(script))}); const fs = require('fs');"
-        f"const read = (name) => JSON.parse(fs.readFileSync({json.dumps(str(tmp_path))} + '/' + name, 'utf8'));"
-        "const index = read('index.json');"
-        "console.log(JSON.stringify(read('asked.json').map((q) => [...rank(index, q).scores])));"
-    )
+    code = f"""
+        const {{rank, extract}} = require({json.dumps(str(script))});
+        const read = (name) => JSON.parse(require('fs').readFileSync({json.dumps(str(tmp_path))} + '/' + name, 'utf8'));
+        const index = read('index.json');
+        console.log(JSON.stringify(read('asked.json').map((question) => {{
+            const {{order, scores, weights, stop}} = rank(index, question);
+            const best = order.slice(0, 5).map((i) => [i, extract(index.passages[i], weights, stop)]);
+            return {{scores: [...scores], best}};
+        }})));"""
     run = subprocess.run(["node", "-e", code], capture_output=True, text=True, check=True)
-    ours = np.stack([Assistant(book).scores(question) for question in asked])
-    np.testing.assert_allclose(np.array(json.loads(run.stdout)), ours, rtol=1e-9, atol=1e-9)
+    page, ours = json.loads(run.stdout), Assistant(book)
+    scores = np.stack([ours.scores(question) for question in asked])
+    np.testing.assert_allclose(np.array([one["scores"] for one in page]), scores, rtol=1e-9, atol=1e-9)
+    for question, one in zip(asked, page, strict=True):
+        answers = ours.answer(question, k=5)
+        assert [(book[i].link, text) for i, text in one["best"]] == [(a.passage.link, a.extract) for a in answers]

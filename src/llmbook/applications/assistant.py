@@ -127,7 +127,7 @@ class Assistant:
         """The sentence with the most of the question's weight, the first of equals."""
         wanted = set(terms(question))
         sentences = split_sentences(self.passages[number].text) or [self.passages[number].heading]
-        return max(sentences, key=lambda s: sum(self.index.idf(t) for t in wanted & set(terms(s))))
+        return max(sentences, key=lambda s: sum(self.index.idf(t) for t in sorted(wanted & set(terms(s)))))
 
 
 def index(passages: Sequence[Passage]) -> dict[str, Any]:

@@ -4,6 +4,9 @@ It is the encoder of chapter 05 over one row, ``<bos> passage <eos> question``. 
 token is compared with that of each token of the passage, as a query with keys: the answer is where they agree best
 (Devlin et al., 2019, with one pointer for two, since ToyWorld's answers are single tokens). ``<bos>`` stands for "the
 passage does not say" (Rajpurkar et al., 2018). A row may hold several questions, which makes training cheaper.
+
+It is told, too, which tokens of the passage are words of the question: the exact match of Chen et al. (2017). A
+reader without it must learn for each name apart that the name asked about is the name told about.
 """
 
 from __future__ import annotations
@@ -30,11 +33,13 @@ from llmbook.training import TrainingArguments, fit
 from llmbook.transformer import Encoder, GPTConfig
 
 NEIGHBOURS = 17  # tokens, the token itself in the middle: a sentence
+ASKED_NEAR, FEATURES = 25, 24  # tokens around one of the question's words, and features made of where those are
 
 
 class Reader(nn.Module):
     """An encoder behind a convolution over neighbours, without which it takes many times as long to learn who did
-    what; the state of each question's last token is compared with the states of the passage's."""
+    what; the state of each question's last token is compared with the states of the passage's, and with where the
+    question's words stand among them."""
 
     def __init__(self, config: GPTConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -43,18 +48,39 @@ class Reader(nn.Module):
         nn.init.normal_(self.near.weight, std=config.initializer_range, generator=generator)
         self.query = nn.Linear(config.n_embd, config.n_embd, bias=False)
         nn.init.normal_(self.query.weight, std=config.initializer_range, generator=generator)
+        self.weight = nn.Embedding(config.vocab_size, 1)  # of a word that question and passage share
+        nn.init.ones_(self.weight.weight)
+        self.around = nn.Conv1d(1, FEATURES, ASKED_NEAR, padding=ASKED_NEAR // 2, bias=False)
+        nn.init.normal_(self.around.weight, std=0.3, generator=generator)
+        self.use = nn.Linear(config.n_embd, FEATURES)
+        nn.init.normal_(self.use.weight, std=config.initializer_range, generator=generator)
+        nn.init.zeros_(self.use.bias)
 
-    def forward(self, input_ids: Tensor, mask: Tensor, allowed: Tensor, row: Tensor, at: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, mask: Tensor, allowed: Tensor, row: Tensor, at: Tensor, length: Tensor
+    ) -> Tensor:
         """Log-probabilities (Q, T) of where each question's answer is.
 
-        Ids, padding (0) and where answers may be are (B, T); question q ends in row ``row[q]`` at ``at[q]``, (Q,).
+        Ids, padding (0) and where answers may be are (B, T); question q has ``length[q]`` words, the last of them in
+        row ``row[q]`` at ``at[q]``, (Q,).
         """
         x = self.encoder.embed(input_ids)  # (B, T, C)
         x = x + self.near((x * mask[..., None]).mT).mT  # each token hears its neighbours
         states = self.encoder.blocks(x, mask)[0]
-        queries = self.query(states[row, at])  # (Q, C)
+        asking = states[row, at]  # (Q, C)
+        queries = self.query(asking)
         scores = torch.einsum("qc,qtc->qt", queries, states[row]) / queries.shape[-1] ** 0.5
+        features = F.gelu(self.around(self.shared(input_ids, allowed, row, at, length)[:, None]))  # (Q, F, T)
+        scores = scores + torch.einsum("qf,qft->qt", self.use(asking), features)
         return scores.masked_fill(allowed[row] == 0, -torch.inf).log_softmax(-1)
+
+    def shared(self, input_ids: Tensor, allowed: Tensor, row: Tensor, at: Tensor, length: Tensor) -> Tensor:
+        """The weight of each token of the passage that is one of the question's words, 0 for the others: (Q, T)."""
+        back = torch.arange(int(length.max()), device=at.device)  # 0 is the question's last word
+        words = input_ids[row[:, None], (at[:, None] - back).clamp(min=0)]  # (Q, L)
+        weight = self.weight(words)[..., 0] * (back < length[:, None])
+        same = input_ids[row][:, :, None] == words[:, None, :]  # (Q, T, L)
+        return (same * weight[:, None, :]).sum(-1) * allowed[row]
 
 
 def encode(groups: Sequence[Sequence[Item]]) -> dict[str, Tensor]:
@@ -64,7 +90,7 @@ def encode(groups: Sequence[Sequence[Item]]) -> dict[str, Tensor]:
     """
     if not groups or not all(groups):
         raise ValueError("groups must hold at least one group, and each at least one question")
-    rows, row, at, targets = [], [], [], []
+    rows, row, at, targets, lengths = [], [], [], [], []
     for number, group in enumerate(groups):
         if any(item.passage != group[0].passage for item in group):
             raise ValueError("groups must hold questions on one passage each, got several passages in one")
@@ -73,13 +99,14 @@ def encode(groups: Sequence[Sequence[Item]]) -> dict[str, Tensor]:
             tokens += item.question
             row.append(number)
             at.append(len(tokens) - 1)
+            lengths.append(len(item.question))
             targets.append(0 if item.target is None else 1 + item.target)
         rows.append(tokens)
     ids, mask = to_ids(rows)
     allowed = torch.zeros_like(ids)
     for line, group in zip(allowed, groups, strict=True):
         line[: 1 + len(group[0].passage)] = 1
-    places = {"row": row, "at": at, "target": targets}
+    places = {"row": row, "at": at, "length": lengths, "target": targets}
     return {"input_ids": ids, "mask": mask, "allowed": allowed} | {k: torch.tensor(v) for k, v in places.items()}
 
 
