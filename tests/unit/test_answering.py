@@ -130,6 +130,12 @@ def test_words_that_question_and_passage_share(fresh, stories):
         assert not any(row[len(told) :])
 
 
+def test_a_token_refers_to_earlier_ones_or_to_none(fresh):
+    weights = fresh.references(torch.randn(2, 7, 32, generator=torch.Generator().manual_seed(0))).detach()
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 7))
+    assert float(weights.triu()[:, :, 1:].sum()) == 0  # column 0 is <bos>: nobody
+
+
 def test_one_passage_in_a_group(stories):
     mixed = [answering.answerable(story)[0] for story in stories[:2]]
     with pytest.raises(ValueError, match="several passages"):

@@ -6,7 +6,9 @@ token is compared with that of each token of the passage, as a query with keys: 
 passage does not say" (Rajpurkar et al., 2018). A row may hold several questions, which makes training cheaper.
 
 It is told, too, which tokens of the passage are words of the question: the exact match of Chen et al. (2017). A
-reader without it must learn for each name apart that the name asked about is the name told about.
+reader without it must learn for each name apart that the name asked about is the name told about. And a token may
+stand for an earlier one, as a pronoun does for a name: it then counts as shared so far as that one does. For whom a
+pronoun stands, nobody tells the reader; it learns that from the answers.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from torch import Tensor, nn
 from llmbook import zoo
 from llmbook.applications.answering import Item, answerable, unanswerable
 from llmbook.applications.tower import lexicon, to_ids
+from llmbook.optimizers import muon_and_adamw
 from llmbook.toyworld import ToyWorld
 from llmbook.toyworld.story import BOS, EOS, Story
 from llmbook.training import TrainingArguments, fit
@@ -37,9 +40,9 @@ ASKED_NEAR, FEATURES = 25, 24  # tokens around one of the question's words, and 
 
 
 class Reader(nn.Module):
-    """An encoder behind a convolution over neighbours, without which it takes many times as long to learn who did
-    what; the state of each question's last token is compared with the states of the passage's, and with where the
-    question's words stand among them."""
+    """An encoder behind a convolution over neighbours, so that who did what in a sentence is found at once; the
+    state of each question's last token is compared with the states of the passage's, and with where the question's
+    words stand among them."""
 
     def __init__(self, config: GPTConfig, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -55,6 +58,9 @@ class Reader(nn.Module):
         self.use = nn.Linear(config.n_embd, FEATURES)
         nn.init.normal_(self.use.weight, std=config.initializer_range, generator=generator)
         nn.init.zeros_(self.use.bias)
+        self.refer = nn.Linear(config.n_embd, 2 * config.n_embd, bias=False)  # to whom a token may refer
+        nn.init.normal_(self.refer.weight, std=config.initializer_range, generator=generator)
+        self.nearer = nn.Parameter(torch.tensor(0.1))  # what a step back costs
 
     def forward(
         self, input_ids: Tensor, mask: Tensor, allowed: Tensor, row: Tensor, at: Tensor, length: Tensor
@@ -70,9 +76,19 @@ class Reader(nn.Module):
         asking = states[row, at]  # (Q, C)
         queries = self.query(asking)
         scores = torch.einsum("qc,qtc->qt", queries, states[row]) / queries.shape[-1] ** 0.5
-        features = F.gelu(self.around(self.shared(input_ids, allowed, row, at, length)[:, None]))  # (Q, F, T)
+        shared = self.shared(input_ids, allowed, row, at, length)  # (Q, T)
+        shared = shared + torch.einsum("qts,qs->qt", self.references(states)[row], shared)
+        features = F.gelu(self.around(shared[:, None]))  # (Q, F, T)
         scores = scores + torch.einsum("qf,qft->qt", self.use(asking), features)
         return scores.masked_fill(allowed[row] == 0, -torch.inf).log_softmax(-1)
+
+    def references(self, states: Tensor) -> Tensor:
+        """How far each token stands for each earlier one, as a pronoun for a name: states (B, T, C) to (B, T, T)."""
+        this, that = self.refer(states).chunk(2, dim=-1)
+        place = torch.arange(states.shape[1], device=states.device)
+        back = place[:, None] - place  # (T, T)
+        scores = this @ that.mT / states.shape[-1] ** 0.5 - self.nearer * back
+        return scores.masked_fill((back <= 0) & (place > 0), -torch.inf).softmax(-1)
 
     def shared(self, input_ids: Tensor, allowed: Tensor, row: Tensor, at: Tensor, length: Tensor) -> Tensor:
         """The weight of each token of the passage that is one of the question's words, 0 for the others: (Q, T)."""
@@ -155,7 +171,7 @@ class ReaderRecipe:
     n_positions: int = 224
     batch_size: int = 8  # stories
     questions: int = 8  # at most, on each story
-    max_steps: int = 1500
+    max_steps: int = 500
     learning_rate: float = 3e-3
     warmup_steps: int = 60
     silent: float = 0.15  # share of questions that the passage does not answer
@@ -182,10 +198,15 @@ def train_reader(recipe: ReaderRecipe, folder: Path) -> None:
     reader, groups = new_reader(recipe), training_groups(recipe)
     args = TrainingArguments(
         max_steps=recipe.max_steps, batch_size=recipe.batch_size, learning_rate=recipe.learning_rate,
-        warmup_steps=recipe.warmup_steps, seed=recipe.seed, min_lr_ratio=0.0, adam_beta2=0.98, weight_decay=0.01,
-        lr_scheduler_type="wsd", decay_fraction=0.3,
+        warmup_steps=recipe.warmup_steps, seed=recipe.seed, min_lr_ratio=0.0, lr_scheduler_type="wsd",
+        decay_fraction=0.3,
     )  # fmt: skip
-    fit(reader, lambda step: encode(next(groups)), args, loss_function=pointer_loss, progress=False)
+    optimizer = muon_and_adamw(
+        reader, recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.98), ns_dtype=torch.float32
+    )
+    fit(
+        reader, lambda step: encode(next(groups)), args, optimizer=optimizer, loss_function=pointer_loss, progress=False
+    )
     save_file({name: p.contiguous() for name, p in reader.state_dict().items()}, folder / "model.safetensors")
 
 
