@@ -77,7 +77,7 @@ class Reader(nn.Module):
         queries = self.query(asking)
         scores = torch.einsum("qc,qtc->qt", queries, states[row]) / queries.shape[-1] ** 0.5
         shared = self.shared(input_ids, allowed, row, at, length)  # (Q, T)
-        shared = shared + torch.einsum("qts,qs->qt", self.references(states)[row], shared)
+        shared = shared + allowed[row] * torch.einsum("qts,qs->qt", self.references(states)[row], shared)
         features = F.gelu(self.around(shared[:, None]))  # (Q, F, T)
         scores = scores + torch.einsum("qf,qft->qt", self.use(asking), features)
         return scores.masked_fill(allowed[row] == 0, -torch.inf).log_softmax(-1)
