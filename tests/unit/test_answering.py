@@ -136,6 +136,13 @@ def test_a_token_refers_to_earlier_ones_or_to_none(fresh):
     assert float(weights.triu()[:, :, 1:].sum()) == 0  # column 0 is <bos>: nobody
 
 
+def test_referents_are_words_said_before(fresh, stories):
+    item = answering.answerable(stories[0])[0]
+    found = reader.referents(fresh, item)
+    assert len(found) == len(item.passage)
+    assert all(word is None or word in item.passage[:i] for i, word in enumerate(found))
+
+
 def test_one_passage_in_a_group(stories):
     mixed = [answering.answerable(story)[0] for story in stories[:2]]
     with pytest.raises(ValueError, match="several passages"):

@@ -70,9 +70,7 @@ class Reader(nn.Module):
         Ids, padding (0) and where answers may be are (B, T); question q has ``length[q]`` words, the last of them in
         row ``row[q]`` at ``at[q]``, (Q,).
         """
-        x = self.encoder.embed(input_ids)  # (B, T, C)
-        x = x + self.near((x * mask[..., None]).mT).mT  # each token hears its neighbours
-        states = self.encoder.blocks(x, mask)[0]
+        states = self.states(input_ids, mask)  # (B, T, C)
         asking = states[row, at]  # (Q, C)
         queries = self.query(asking)
         scores = torch.einsum("qc,qtc->qt", queries, states[row]) / queries.shape[-1] ** 0.5
@@ -81,6 +79,11 @@ class Reader(nn.Module):
         features = F.gelu(self.around(shared[:, None]))  # (Q, F, T)
         scores = scores + torch.einsum("qf,qft->qt", self.use(asking), features)
         return scores.masked_fill(allowed[row] == 0, -torch.inf).log_softmax(-1)
+
+    def states(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """The encoder's states (B, T, C), each token having heard its neighbours first."""
+        x = self.encoder.embed(input_ids)
+        return self.encoder.blocks(x + self.near((x * mask[..., None]).mT).mT, mask)[0]
 
     def references(self, states: Tensor) -> Tensor:
         """How far each token stands for each earlier one, as a pronoun for a name: states (B, T, C) to (B, T, T)."""
@@ -149,6 +152,15 @@ def read(reader: Reader, items: Sequence[Item], batch_size: int = 64) -> list[An
         for i, row in zip(chosen, probs.tolist(), strict=True):
             answers[i] = _answer(items[i], row)
     return answers
+
+
+@torch.no_grad()
+def referents(reader: Reader, item: Item) -> list[str | None]:
+    """For each token of the item's passage the earlier word that it stands for most; None where for nobody."""
+    batch = encode([[item]])
+    weights = reader.references(reader.states(batch["input_ids"], batch["mask"]))[0]  # (T, T)
+    best = weights.argmax(-1)[1 : 1 + len(item.passage)].tolist()
+    return [item.passage[i - 1] if i else None for i in best]
 
 
 def _answer(item: Item, row: list[float]) -> Answer:
