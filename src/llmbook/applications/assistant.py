@@ -72,9 +72,17 @@ def anchor(heading: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Markdown as plain words: links as their texts, no directives, labels, mathematics' dollars or emphasis."""
+    """Markdown as plain words: links as their texts, no directives, labels, mathematics' dollars or emphasis.
+
+    What a page fills in for a reference is told in words: the chapter, the figure, the formula, the first author.
+    """
     text = re.sub(r"^(\(\S+\)=|:\w+:.*|```.*|\+\+\+.*)$", " ", text, flags=re.MULTILINE)
-    text = re.sub(r"\{(?:ref|eq|numref|download|term|cite:[pt])\}`([^`<]*)(?:<[^>]*>)?`", r"\1", text)
+    text = re.sub(r"\s*\{cite:p\}`[^`]*`", "", text)
+    text = re.sub(r"\{cite:t\}`([a-z]+)[^`]*`", lambda match: match[1].capitalize(), text)
+    text = re.sub(r"\{(?:ref|numref)\}`ch-(\d\d)`", r"chapter \1", text)
+    text = re.sub(r"\{(?:ref|numref)\}`fig-[^`]*`", "the figure", text)
+    text = re.sub(r"\{eq\}`[^`]*`", "the formula", text)
+    text = re.sub(r"\{(?:ref|numref|download|term)\}`([^`<]*)(?:<[^>]*>)?`", r"\1", text)
     text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
     return " ".join(re.sub(r"[*`$]|\\(?=[a-zA-Z])", "", text).split())
 
