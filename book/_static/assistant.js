@@ -91,7 +91,7 @@ function found(passage, here, weights, stop) {
 }
 
 function start() {
-  const form = document.getElementById("assistant");
+  const form = document.getElementById("assistant-form");
   const box = document.getElementById("assistant-question");
   const answers = document.getElementById("assistant-answers");
   const said = document.getElementById("assistant-said");
