@@ -17,6 +17,7 @@ def check_spans(function: Callable[[Sequence[str]], Sequence[Span]]) -> bool:
         "a span at the end": ["O", "O", "B-TOWN"],
         "another type begins": ["B-JOB", "B-PERSON", "O", "B-DATE", "I-DATE"],
         "nothing at all": ["O", "O"],
+        "an I that continues nothing": ["O", "I-TOWN", "I-TOWN", "O"],
     }
     cases = [Case(name, (tags,), _spans(tags)) for name, tags in inputs.items()]
     return check(function, cases, _MISTAKES)
