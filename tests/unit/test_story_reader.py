@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmbook.applications import reader as rd
+from llmbook.applications import story_reader as rd
 from llmbook.applications import understanding as u
 from llmbook.toyworld import ToyWorld
 from llmbook.training import TrainingArguments, fit
