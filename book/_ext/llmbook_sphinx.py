@@ -81,11 +81,23 @@ def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], d
     context["script_files"] = [script for script in context["script_files"] if "thebe" not in str(script)]
 
 
+def write_assistant(app: Sphinx, error: Exception | None) -> None:
+    """Write the index of the book's assistant, once the pages are there."""
+    if error is None and app.builder.format == "html" and "book/assistant" in app.env.found_docs:
+        from llmbook.applications import assistant  # the book's own package; a page without it needs none
+
+        made = assistant.index(assistant.passages(Path(app.srcdir)))
+        text = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+        target = Path(app.outdir) / "_static" / "assistant_index.js"  # a script: a page from a folder may load it
+        target.write_text(f"globalThis.assistantIndex = {text};\n", encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
     app.connect("doctree-read", list_claims)
     app.connect("doctree-read", depend_on_bibliography)
     app.connect("html-page-context", add_description)
     app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
+    app.connect("build-finished", write_assistant)
     of_this_file = int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:7], 16)  # when it changes, read anew
     return {"env_version": of_this_file, "parallel_read_safe": True, "parallel_write_safe": True}

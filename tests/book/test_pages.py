@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from urllib.parse import unquote, urlencode, urlsplit
 
 import pages
 import pytest
 import screenshots
 import yaml
+from bs4 import BeautifulSoup
+
+from llmbook.applications import assistant
+from llmbook.applications.assistant import Assistant
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,3 +111,22 @@ def test_page_fits_a_phone_and_its_mathematics_sets(address, name):
 @pytest.mark.parametrize("name", [name for name in toc() if name.startswith("notebooks/")])
 def test_no_code_scrolls_on_a_laptop(address, name):
     assert screenshots.measure(address, f"{name}.html", screenshots.WIDE)["scrollingCode"] == []
+
+
+@pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("question", ["What is a KV cache?", "Why does BERT mask 15 % of the tokens?", "zxqv wvut"])
+def test_the_assistant_answers_from_a_folder_as_the_library_does(book, question):
+    page = book / "book" / "assistant.html"
+    dom = screenshots.chromium("--dump-dom", f"{page.as_uri()}?{urlencode({'q': question})}")
+    soup = BeautifulSoup(dom, "html.parser")
+    shown = []
+    for item in soup.select("#assistant-answers > li"):
+        url = urlsplit(item.a["href"])
+        shown.append(((page.parent / unquote(url.path)).resolve(), url.fragment, item.p.text))
+    wanted = []
+    for one in Assistant(assistant.passages()).answer(question, k=5):
+        file, mark = one.passage.link.split("#")
+        wanted.append(((book / file).resolve(), mark, one.extract))
+    assert shown == wanted
+    assert all(mark in pages.anchors(file) for file, mark, _ in shown)
+    assert soup.select_one("#assistant-said").text
