@@ -91,10 +91,10 @@ class SummarizerRecipe:
     n_embd: int = 64
     n_layer: int = 2
     n_head: int = 4
-    max_steps: int = 400
+    max_steps: int = 300
     batch_size: int = 32
     learning_rate: float = 6e-3
-    warmup_steps: int = 60
+    warmup_steps: int = 50
     seed: int = 0
     code: str = field(default_factory=lambda: _code())
 
