@@ -149,7 +149,7 @@ def test_states_and_acts_are_read_back():
         assert dialogue.read_state(tokens) == said.state
         assert dialogue.read_act(tokens) == reply.act
     assert dialogue.read_state([dialogue.SAY, "yes"]) is None
-    assert dialogue.read_state([dialogue.STATE, "red", "red", "-", "-", "-", "-"]) is None
+    assert dialogue.read_state([dialogue.STATE, "red", "red", *list(dialogue.UNKNOWN.values())[2:]]) is None
     assert dialogue.read_act(["yes"]) == ()
 
 
@@ -281,3 +281,31 @@ def test_a_clerk_is_trained_once_and_then_read(tmp_path, monkeypatch):
 
 
 dialogue_recipe = dialogue.ClerkRecipe
+
+
+def test_a_chat_keeps_the_state_and_leaves_out_words_it_does_not_know():
+    text = [*"<state> Anna cup red two school Monday <act> confirm <tool> times two 7 <result>".split()]
+    text += ["red", "red", *"<say> 14 coins . <end>".split()]
+    chat = dialogue.Chat(Parrot(text, 0), VOCAB, lambda row, call: shop.Shop({}, {}).call(call))
+    assert "'elephant'" in chat.say("elephant .")
+    assert chat.text == dialogue.system_tokens(None, "polite")
+    assert chat.say("i want two red cups .") == "14 coins ."
+    assert chat.state["day"] == "Monday"
+    assert chat.text[-1] == dialogue.END
+    with pytest.raises(ValueError, match="style must be one of"):
+        dialogue.Chat(small(), VOCAB, None, style="rude")
+
+
+def test_the_chat_box_shows_what_was_said():
+    chat = dialogue.Chat(Parrot("<say> done . <end>".split(), 0), VOCAB, lambda row, call: ["error"])
+    log, line = dialogue.chat_box(chat).children
+    line.value = "yes ."
+    assert line.value == ""
+    assert [o["text"] for o in log.outputs] == ["you    yes .\nclerk  done .\n"]
+
+
+def test_practice_has_more_asides_and_references_and_nothing_else_changes():
+    asides = {p: sum("friend" in s.words for i in range(200) for s, _ in talk(i, practice=p).turns) for p in (0, 1)}
+    memory = {p: sum("last" in s.words for i in range(200) for s, _ in talk(i, practice=p).turns) for p in (0, 1)}
+    assert 1.5 < asides[1] / asides[0] < 2.5
+    assert memory[1] > 1.5 * memory[0]

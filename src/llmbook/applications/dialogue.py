@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ from llmbook.optimizers import muon_and_adamw
 from llmbook.training import Batch, GetBatch, TrainingArguments, fit, padded_batches
 from llmbook.transformer import GPT, IGNORE, GPTConfig
 
-NONE = "-"  # a slot that has no value yet
+UNKNOWN = {slot: f"{slot}?" for slot in SLOTS}  # what stands for a slot without a value: it says which slot it is
 SYSTEM, USER, CLERK, END = "<system>", "<user>", "<clerk>", "<end>"
 STATE, ACT, TOOL, RESULT, BACK, SAY = "<state>", "<act>", "<tool>", "<result>", "<back>", "<say>"
 MARKERS = ("<pad>", SYSTEM, USER, CLERK, END, STATE, ACT, TOOL, RESULT, BACK, SAY)
@@ -62,8 +63,8 @@ def user_tokens(text: Sequence[str]) -> list[str]:
 
 
 def state_tokens(state: Mapping[str, str]) -> list[str]:
-    """The state as six values in the slots' order, "-" where nothing is known."""
-    return [STATE, *(state.get(slot, NONE) for slot in SLOTS)]
+    """The state as six values in the slots' order, "day?" and the like where nothing is known."""
+    return [STATE, *(state.get(slot, UNKNOWN[slot]) for slot in SLOTS)]
 
 
 def reply_tokens(turn: Reply) -> Scored:
@@ -97,7 +98,7 @@ def read_state(tokens: Sequence[str]) -> State | None:
     values = list(tokens[1 : 1 + len(SLOTS)])
     if list(tokens[:1]) != [STATE] or len(values) < len(SLOTS):
         return None
-    found = {slot: value for slot, value in zip(SLOTS, values, strict=True) if value != NONE}
+    found = {slot: value for slot, value in zip(SLOTS, values, strict=True) if value != UNKNOWN[slot]}
     return found if all(value in VALUES[slot] or value in DIGITS for slot, value in found.items()) else None
 
 
@@ -114,7 +115,7 @@ def vocabulary() -> list[str]:
     """Every token, in a fixed order; the first is padding."""
     texts = [t for group in GIVE.values() for part in group for t in part] + [*ASIDES, *ASK.values()]
     texts += [t for part in OUTSIDE for t in part] + list(EXTRA)
-    known = dict.fromkeys([*MARKERS, NONE, *STYLES, *SLOTS, *QUALITIES, *DIGITS, *PLURALS])
+    known = dict.fromkeys([*MARKERS, *UNKNOWN.values(), *STYLES, *SLOTS, *QUALITIES, *DIGITS, *PLURALS])
     known |= dict.fromkeys(v for values in VALUES.values() for v in values)
     known |= dict.fromkeys(str(n) for n in range(1, 100))
     return list(known | dict.fromkeys(t for text in texts for t in text.split() if "{" not in t))
@@ -212,6 +213,49 @@ def respond(
     return written
 
 
+class Chat:
+    """A conversation with a clerk: ``say`` takes a customer's words and gives the clerk's; ``state`` is the order.
+
+    ``call`` answers the clerk's calls, as in :func:`respond`. A line with a word that the shop does not know gets a
+    sentence that names the word, and stays out of the conversation.
+    """
+
+    def __init__(self, model: GPT, vocab: Words, call: Callable[[int, list[str]], list[str]], style: str = "polite"):
+        if style not in STYLES:
+            raise ValueError(f"style must be one of {STYLES}, got {style!r}")
+        self.model, self.vocab, self.call = model, vocab, call
+        self.state: State = {}
+        self.text = system_tokens(None, style)
+
+    def say(self, line: str) -> str:
+        try:
+            self.vocab.encode(line.split())
+        except ValueError as error:
+            return str(error)
+        self.text += user_tokens(line.split())
+        (turn,) = respond(self.model, self.vocab, [self.text], self.call)
+        tokens = [token for token, _ in turn]
+        self.text += tokens
+        self.state = read_state(tokens) or self.state
+        start = tokens.index(SAY) + 1 if SAY in tokens else len(tokens)
+        return " ".join(token for token in tokens[start:] if token != END)
+
+
+def chat_box(chat: Chat) -> Any:
+    """A field to type into, and above it what was said: an ipywidgets box, for JupyterLab."""
+    import ipywidgets
+
+    field_, log = ipywidgets.Text(continuous_update=False), ipywidgets.Output()
+
+    def sent(change: Mapping[str, str]) -> None:
+        if change["new"]:
+            log.append_stdout(f"you    {change['new']}\nclerk  {chat.say(change['new'])}\n")
+            field_.value = ""
+
+    field_.observe(sent, names="value")
+    return ipywidgets.VBox([log, field_])
+
+
 # ------------------------------------------------------------ short exchanges, for learning from rewards
 
 
@@ -279,11 +323,11 @@ class ClerkRecipe:
     name: str = "clerk"
     n_embd: int = 96
     n_layer: int = 2
-    n_head: int = 4
+    n_head: int = 3
     n_positions: int = 512
     batch_size: int = 8  # rows: dialogues, and one short exchange for each four of them
-    max_steps: int = 640
-    learning_rate: float = 1e-2
+    max_steps: int = 800
+    learning_rate: float = 4e-3
     warmup_steps: int = 40
     seed: int = 0  # of the first weights, of the dialogues and of their order
     code: str = field(default_factory=_own_code)
@@ -295,7 +339,7 @@ def training_rows(count: int, seed: int) -> list[Scored]:
     for i in range(count):
         rng = np.random.default_rng([seed, 20, i])
         if i % 5 < 4:
-            rows.append(scored_tokens(converse(rng)))
+            rows.append(scored_tokens(converse(rng, practice=True)))
         elif i % 10 == 4:
             number, price = (int(n) for n in rng.integers(2, 10, 2))
             question, answer = quote_question(number, price), quote_answer(number, price, rng)

@@ -91,11 +91,14 @@ class Customer:
     """A user simulator with a goal: what to say at each turn is drawn from ``rng``, what it means is known.
 
     ``unseen`` uses wordings that no training dialogue has; ``notes`` says whether the shop remembers the customer
-    (None: three in five). Attributes: ``goal``, ``told`` (the true state), ``style``, ``notes``.
+    (None: three in five). ``practice`` makes about twice as many asides and references to the memory as others do:
+    what is rare is hard to learn. Attributes: ``goal``, ``told`` (the true state), ``style``, ``notes``.
     """
 
-    def __init__(self, rng: np.random.Generator, *, unseen: bool = False, notes: bool | None = None) -> None:
-        self.rng, self.unseen = rng, int(unseen)
+    def __init__(
+        self, rng: np.random.Generator, *, unseen: bool = False, notes: bool | None = None, practice: bool = False
+    ) -> None:
+        self.rng, self.unseen, self.practice = rng, int(unseen), practice
         self.goal: State = {slot: self._pick(values) for slot, values in VALUES.items()}
         self.told: State = {}
         self.style = self._pick(STYLES)
@@ -167,7 +170,7 @@ class Customer:
 
     def _give(self, slot: str) -> str:
         """Tell the goal's value of a slot, perhaps by reference to what the shop remembers."""
-        if self.notes and slot in ("place", "colour") and self._chance(0.4):
+        if self.notes and slot in ("place", "colour") and self._chance(0.8 if self.practice else 0.4):
             self.goal[slot] = getattr(self.notes, slot)
             text = "the same place as last time" if slot == "place" else "my usual colour"
         elif slot in ("thing", "colour", "number"):
@@ -192,10 +195,11 @@ class Customer:
 
     def _random(self) -> dict[str, str]:
         drawn = {slot: self._pick(values) for slot, values in VALUES.items()}
-        return drawn | {"things": drawn["thing"] + "s"}
+        return drawn | {"number": self._pick(VALUES["number"][1:]), "things": drawn["thing"] + "s"}
 
     def _said(self, texts: Sequence[str], kind: str, aside: float = 0.0) -> Said:
-        front = [self._pick(ASIDES).format(**self._random())] if self._chance(aside) else []
+        spoken = self._chance(aside * (2 if self.practice else 1))
+        front = [self._pick(ASIDES).format(**self._random())] if spoken else []
         ordered = " ".join([*front, *(f"{text} ." for text in texts)])
         return Said(ordered.split(), kind, dict(self.told))
 
@@ -291,9 +295,9 @@ class Conversation:
     turns: list[tuple[Said, Reply]] = field(default_factory=list)
 
 
-def converse(rng: np.random.Generator, *, unseen: bool = False, most: int = 12) -> Conversation:
+def converse(rng: np.random.Generator, *, unseen: bool = False, practice: bool = False, most: int = 12) -> Conversation:
     """A dialogue of a :class:`Customer` with the rule-following clerk, of at most so many turns."""
-    customer, shop = Customer(rng, unseen=unseen), Shop.of_today(rng)
+    customer, shop = Customer(rng, unseen=unseen, practice=practice), Shop.of_today(rng)
     talk = Conversation(customer.notes, customer.style)
     said = customer.open()
     for _ in range(most):
