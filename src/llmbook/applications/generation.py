@@ -80,9 +80,9 @@ class WriterRecipe:
     """The GPT of ToyWorld, trained on with three words about each story in front of it."""
 
     name: str = "toyworld-writer"
-    max_steps: int = 300
+    max_steps: int = 600
     batch_size: int = 8
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 20
     seed: int = 0
     code: str = field(default_factory=_code)
