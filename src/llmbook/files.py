@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and a name for what files hold."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -15,3 +16,9 @@ def write_whole(path: str | Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def fingerprint(*paths: str | Path) -> str:
+    """Twelve hexadecimal digits that change with the files' bytes, and not with how a checkout ends their lines."""
+    content = b"".join(Path(path).read_bytes().replace(b"\r\n", b"\n") for path in paths)
+    return hashlib.sha256(content).hexdigest()[:12]

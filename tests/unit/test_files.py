@@ -1,11 +1,11 @@
-"""A file is written whole or not at all."""
+"""A file is written whole or not at all; a fingerprint names what it holds."""
 
 import os
 import stat
 
 import pytest
 
-from llmbook.files import write_whole
+from llmbook.files import fingerprint, write_whole
 
 
 @pytest.mark.parametrize("content", ["Zwölf Boxkämpfer\n", b"\x00\xff"])
@@ -38,3 +38,12 @@ def test_others_may_read_it_as_any_other_file(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o644
+
+
+def test_a_fingerprint_follows_the_bytes_and_not_the_line_ends(tmp_path):
+    unix, windows, other = (tmp_path / name for name in "abc")
+    unix.write_bytes(b"a = 1\nb = 2\n")
+    windows.write_bytes(b"a = 1\r\nb = 2\r\n")
+    other.write_bytes(b"a = 1\nb = 3\n")
+    assert fingerprint(unix) == fingerprint(windows) != fingerprint(other)
+    assert fingerprint(unix, other) != fingerprint(other, unix)

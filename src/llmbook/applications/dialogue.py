@@ -7,7 +7,6 @@ the dialogues come from is ``llmbook.applications.shop``.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +36,7 @@ from llmbook.applications.shop import (
     converse,
 )
 from llmbook.decoding import Reader
+from llmbook.files import fingerprint
 from llmbook.optimizers import muon_and_adamw
 from llmbook.training import Batch, GetBatch, TrainingArguments, fit, padded_batches
 from llmbook.transformer import GPT, IGNORE, GPTConfig
@@ -310,12 +310,6 @@ def parting_answer(who: str, day: str, rng: np.random.Generator) -> list[str]:
 # ------------------------------------------------------------ the clerk that chapter 20 keeps
 
 
-def _own_code() -> str:
-    """Twelve digits that change with this module and the shop: what is kept must follow them."""
-    parts = (Path(__file__), Path(shop.__file__))
-    return hashlib.sha256(b"".join(p.read_bytes().replace(b"\r\n", b"\n") for p in parts)).hexdigest()[:12]
-
-
 @dataclass(frozen=True)
 class ClerkRecipe:
     """All that decides what a clerk learns. No dialogue is read twice."""
@@ -330,7 +324,7 @@ class ClerkRecipe:
     learning_rate: float = 4e-3
     warmup_steps: int = 40
     seed: int = 0  # of the first weights, of the dialogues and of their order
-    code: str = field(default_factory=_own_code)
+    code: str = field(default_factory=lambda: fingerprint(__file__, shop.__file__))  # what is kept follows both
 
 
 def training_rows(count: int, seed: int) -> list[Scored]:

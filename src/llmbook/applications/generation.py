@@ -5,7 +5,6 @@ The writer is kept by :mod:`llmbook.zoo` under its recipe and under this file's 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from llmbook import decoding, zoo
+from llmbook.files import fingerprint
 from llmbook.toyworld import ToyWorld
 from llmbook.training import Batch, TrainingArguments, fit, padded_batches
 from llmbook.transformer import GPT, IGNORE
@@ -27,10 +27,6 @@ SHORT = 60  # tokens: a story of at most so many is short
 def world() -> ToyWorld:
     """The world of this chapter, the small one."""
     return ToyWorld("small")
-
-
-def _code() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:12]
 
 
 # ------------------------------------------------------------------------------------------------ control
@@ -85,7 +81,7 @@ class WriterRecipe:
     learning_rate: float = 3e-3
     warmup_steps: int = 20
     seed: int = 0
-    code: str = field(default_factory=_code)
+    code: str = field(default_factory=lambda: fingerprint(__file__))
 
 
 def writer(seed: int = 0) -> GPT:

@@ -13,10 +13,9 @@ pronoun stands, nobody tells the reader; it learns that from the answers.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 from llmbook import zoo
 from llmbook.applications.answering import Item, answerable, unanswerable
 from llmbook.applications.tower import lexicon, to_ids
+from llmbook.files import fingerprint
 from llmbook.optimizers import muon_and_adamw
 from llmbook.toyworld import ToyWorld
 from llmbook.toyworld.story import BOS, EOS, Story
@@ -188,7 +188,7 @@ class ReaderRecipe:
     warmup_steps: int = 60
     silent: float = 0.15  # share of questions that the passage does not answer
     seed: int = 0
-    code: str = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]  # train anew when this file changes
+    code: str = field(default_factory=lambda: fingerprint(__file__))  # train anew when this file changes
 
 
 def training_groups(recipe: ReaderRecipe) -> Iterator[list[list[Item]]]:

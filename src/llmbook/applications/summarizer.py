@@ -5,11 +5,9 @@ Kept by :mod:`llmbook.zoo` under its recipe and under this file's own bytes. No 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,18 +18,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from llmbook import zoo
-from llmbook.toyworld import Story, ToyWorld
+from llmbook.applications.generation import world
+from llmbook.files import fingerprint
+from llmbook.toyworld import Story
 from llmbook.training import Batch, TrainingArguments, fit
 from llmbook.transformer import IGNORE, EncoderDecoder, GPTConfig
 from llmbook.transformer.models import Output
 
 LONGEST = 36  # tokens, with room: the world's longest summary has 31
-
-
-@cache
-def world() -> ToyWorld:
-    """The world whose stories are summarised, the small one."""
-    return ToyWorld("small")
 
 
 class Copier(nn.Module):
@@ -96,11 +90,7 @@ class SummarizerRecipe:
     learning_rate: float = 6e-3
     warmup_steps: int = 50
     seed: int = 0
-    code: str = field(default_factory=lambda: _code())
-
-
-def _code() -> str:
-    return hashlib.sha256(Path(__file__).read_bytes().replace(b"\r\n", b"\n")).hexdigest()[:12]
+    code: str = field(default_factory=lambda: fingerprint(__file__))
 
 
 def summarizer(seed: int = 0, *, copies: bool = True) -> Copier:

@@ -7,9 +7,8 @@ al., 2020). Queries say when a story happened and who was there; half of them in
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from llmbook import zoo
+from llmbook.files import fingerprint
 from llmbook.toyworld import ToyWorld
 from llmbook.toyworld.story import Story
 from llmbook.training import TrainingArguments, fit
@@ -121,7 +121,7 @@ class TowerRecipe:
     temperature: float = 0.05
     reworded: float = 0.5  # share of queries that are told in other words
     seed: int = 0
-    code: str = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]  # train anew when this file changes
+    code: str = field(default_factory=lambda: fingerprint(__file__))  # train anew when this file changes
 
 
 def train_tower(recipe: TowerRecipe, folder: Path) -> None:
