@@ -1,5 +1,11 @@
 """Settings of all unit tests."""
 
+import os
+
+# Before torch loads. Several test processes share the cores, and what many threads add up may differ in the last
+# digit on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 
