@@ -34,6 +34,7 @@ RUN_TIME = re.compile(
     r"|(?<![≈\d.,-])\b\d+(\.\d+)? ?(ms|µs|s|secs?|seconds)\b"
 )
 OBJECT_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{4,}")
+INVENTORY = re.compile(r"^\w+\(\n +\(\w+\): ")  # torch's list of a module's layers
 PROGRESS_BAR = re.compile(r"\d+%\s?\||\bit/s\b|\r")
 FORBIDDEN = {
     "pickle": r"\b(c?pickle|dill|joblib)\b|allow_pickle",
@@ -184,6 +185,11 @@ def no_run_times(notebook: NotebookNode) -> list[str]:
 def no_addresses(notebook: NotebookNode) -> list[str]:
     """No object address: it differs from run to run."""
     return _matching(notebook, OBJECT_ADDRESS, "an object address")
+
+
+def no_inventories(notebook: NotebookNode) -> list[str]:
+    """No list of a model's layers, which a cell that ends in ``model.eval()`` shows unasked."""
+    return _matching(notebook, INVENTORY, "a module's inventory")
 
 
 def no_progress_bars(notebook: NotebookNode) -> list[str]:
@@ -602,8 +608,8 @@ def _line_runs(cell: NotebookNode) -> Iterator[tuple[str, ...]]:
 
 GUARDS: tuple[Callable[[NotebookNode], list[str]], ...] = (
     executed, speaks_where_it_prints, outputs_of_this_source, canonical_form, unique_ids,
-    errors_are_announced, no_stderr, no_paths, no_run_times, no_addresses, no_progress_bars, no_svg,
-    described_images, measured_is_bounded, measured_by_function, claims_are_sound, has_claims,
+    errors_are_announced, no_stderr, no_paths, no_run_times, no_addresses, no_inventories, no_progress_bars,
+    no_svg, described_images, measured_is_bounded, measured_by_function, claims_are_sound, has_claims,
     prose_figures_have_cells, short_cells, narrow_lines, folded_plumbing, plain_parameters, no_trailing_semicolon,
     safe_code, optional_cells_stand_alone, opening, exercises, article_box, closing,
 )  # fmt: skip

@@ -129,6 +129,7 @@ PLANTED = [
     ("wall time", guards.no_run_times, with_cell("%%time", stream("Wall time: 2 h\n"))),
     ("a date", guards.no_run_times, with_cell("print(now)", stream("2026-01-31 12:00:01\n"))),
     ("an address", guards.no_addresses, with_cell("x", display("<Model object at 0x7f00c0ffee>"))),
+    ("a model's layers", guards.no_inventories, with_cell("m.eval()", display("GPT(\n  (wte): Embedding(9, 4)\n)"))),
     ("a progress bar", guards.no_progress_bars, with_cell("fit()", stream(" 40%|████      | 4/10"))),
     ("a carriage return", guards.no_progress_bars, with_cell("fit()", stream("1/3\r2/3\r3/3\n"))),
     ("a widget", guards.no_progress_bars, with_cell(
