@@ -14,6 +14,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import llmbook  # noqa: F401  # quiets what transformers warns of on import: races import this module first
+
 
 @dataclass(frozen=True)
 class Ratio:
