@@ -12,6 +12,7 @@ import argparse
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -245,16 +246,17 @@ def warm_up() -> None:
 
 @contextmanager
 def shared_model(seed: int, chapters: list[Path]) -> Iterator[None]:
-    """Beside the first of all chapters, train what 13 to 16 share: else three of them would wait for the fourth."""
+    """Beside the first of all chapters, train what 13 to 16 share: else each of two at a time would train it."""
     if len(chapters) < len(nb.find_chapters()):
         yield
         return
     command = [sys.executable, "-c", f"from llmbook import zoo; zoo.toyworld_gpt({seed})"]
-    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}) as training:
+    variables = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=variables, stderr=subprocess.DEVNULL) as training:
         try:
             yield
         finally:
-            training.terminate()  # it has long ended, or nobody needs it
+            training.send_signal(signal.SIGINT)  # it has long ended, or nobody needs it any more
 
 
 def command_run(args: argparse.Namespace) -> int:
