@@ -17,7 +17,7 @@ FLOORS = (  # from the ground up; a room may use those below it, and its neighbo
     ("corpora", "bpe", "tokenization", "toyworld"),
     ("evaluation", "ngrams", "word2vec", "attention", "autograd", "products", "optimizers"),
     ("weights", "transformer", "pretrained"),
-    ("objectives", "training", "parallel", "decoding", "lora", "compression"),
+    ("objectives", "training", "parallel", "decoding", "lora", "compression", "interpretability"),
     ("zoo",),
     ("applications",),
     ("experiments",),
