@@ -19,6 +19,7 @@ FLOORS = (  # from the ground up; a room may use those below it, and its neighbo
     ("weights", "transformer", "pretrained"),
     ("objectives", "training", "parallel", "decoding", "lora", "compression"),
     ("zoo",),
+    ("multimodal", "edge"),
     ("applications",),
     ("experiments",),
     ("exercises",),
