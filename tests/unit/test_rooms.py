@@ -19,7 +19,7 @@ FLOORS = (  # from the ground up; a room may use those below it, and its neighbo
     ("weights", "transformer", "pretrained"),
     ("objectives", "training", "parallel", "decoding", "lora", "compression"),
     ("zoo",),
-    ("applications",),
+    ("applications", "metrics"),
     ("experiments",),
     ("exercises",),
 )
