@@ -41,3 +41,103 @@ def cited_as(tmp_path):
 def test_a_page_that_cites_is_made_anew_with_the_bibliography(cited_as):
     assert "1843" in cited_as(1843)
     assert "1851" in cited_as(1851)
+
+
+# --- values from the ledger -------------------------------------------------------------------------------
+
+LEDGER_ROW = (
+    '| <a href="../notebooks/07_little.html#cell-abc">P(a\\|b) &lt; \\$x\\$: excess</a> †'
+    " | ≤ 0.1 | 0.04 ± 0.003 | 12 |\n"
+)
+
+
+def build(folder: Path, extension: str, pages: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Build a small book with one of our extensions; a warning is an error."""
+    settings = f"import sys\nsys.path.insert(0, {str(ROOT / 'book' / '_ext')!r})\nextensions = [{extension!r}]\n"
+    for name, text in {"conf.py": settings, **pages}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    command = [sys.executable, "-m", "sphinx", "-W", "-q", folder, folder / "html"]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def state(folder: Path, claim: str) -> subprocess.CompletedProcess[str]:
+    """Build a page that states a claim."""
+    page = f"Page\n====\n\n:claim:`{claim}`\n"
+    pages = {"index.rst": ".. toctree::\n\n   book/page\n", "book/page.rst": page, "book/claims.md": LEDGER_ROW}
+    return build(folder, "llmbook_claims", pages)
+
+
+def test_a_claim_is_stated_with_the_ledgers_value_and_a_link_to_its_cell(tmp_path):
+    assert state(tmp_path, "07: P(a|b) < $x$: excess").returncode == 0
+    page = (tmp_path / "html" / "book" / "page.html").read_text()
+    assert 'href="../notebooks/07_little.html#cell-abc"' in page
+    assert ">0.04 ± 0.003<" in page
+
+
+@pytest.mark.parametrize("claim", ["08: P(a|b) < $x$: excess", "07: excess", "excess"])
+def test_a_claim_that_the_ledger_does_not_have_is_a_warning(tmp_path, claim):
+    done = state(tmp_path, claim)
+    assert done.returncode != 0
+    assert "in the ledger" in done.stderr
+
+
+# --- the index --------------------------------------------------------------------------------------------
+
+TERMS = """\
+```{glossary}
+Heaps' law
+  HL. How many words a text has. See {ref}`ch-07`.
+
+dropout
+  Units left out. See {ref}`ch-08`.
+
+batch
+  What a step sees. See {ref}`ch-07`.
+```
+"""
+CHAPTER = """\
+Little chapter
+==============
+
+Of a batch, a batch and a batch.
+
+Where it is introduced
+----------------------
+
+A *batch* is a few rows. Words grow by Heaps’ law.
+
+Heaps’ laws in numbers
+----------------------
+
+Nothing about dropout.
+
+Exercises
+---------
+
+A batch, a batch, a batch, a batch: Heaps' law, Heaps' law.
+"""
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory) -> str:
+    """The index page of a book with one chapter and a glossary of three terms."""
+    folder = tmp_path_factory.mktemp("indexed")
+    pages = {
+        "index.rst": ".. toctree::\n\n   notebooks/07_little\n",
+        "notebooks/07_little.rst": CHAPTER,
+        "book/glossary.md": TERMS,
+    }
+    assert build(folder, "llmbook_index", pages).stderr == ""
+    return (folder / "html" / "genindex.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("term", "section"), [("Heaps&#39; law", "heaps-laws-in-numbers"), ("batch", "where-it-is-introduced")]
+)
+def test_a_term_leads_to_the_section_that_treats_it(index, term, section):
+    assert f'<a href="notebooks/07_little.html#{section}">{term}</a>' in index
+
+
+def test_a_term_of_another_chapter_is_not_entered_here(index):
+    assert "dropout" not in index

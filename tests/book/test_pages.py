@@ -86,6 +86,17 @@ def test_every_glossary_term_has_a_definition(book):
     assert all(term.find_next_sibling("dd").get_text(strip=True) for term in terms)
 
 
+def test_every_chapter_and_every_term_is_in_the_index(book):
+    index = pages.page(book / "genindex.html").select_one("main")
+    leads_to = {a["href"].partition("#")[0] for a in index.select("a")}
+    assert {f"{name}.html" for name in toc() if name.startswith("notebooks/")} <= leads_to
+    terms = {
+        term.contents[0].get_text().replace("’", "'")
+        for term in pages.page(book / "book" / "glossary.html").select("dl.glossary dt")
+    }
+    assert terms <= {a.get_text() for a in index.select("li > a:first-child")}
+
+
 # --- in a browser -----------------------------------------------------------------------------------------
 
 
