@@ -17,9 +17,9 @@ FLOORS = (  # from the ground up; a room may use those below it, and its neighbo
     ("corpora", "bpe", "tokenization", "toyworld"),
     ("evaluation", "ngrams", "word2vec", "attention", "autograd", "products", "optimizers"),
     ("weights", "transformer", "pretrained"),
-    ("objectives", "training", "parallel", "decoding", "lora", "compression"),
+    ("objectives", "training", "parallel", "decoding", "lora", "compression", "interpretability"),
     ("zoo",),
-    ("applications", "metrics"),
+    ("applications", "metrics", "uncertainty", "fairness", "privacy", "federated", "multimodal", "edge"),
     ("experiments",),
     ("exercises",),
 )
