@@ -11,8 +11,12 @@ from collections.abc import Sequence
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
 
 
-def launch(lessons: Sequence[str], processes: int, seed: int = 0) -> dict[str, dict[str, float]]:
+def launch(
+    lessons: Sequence[str], processes: int, seed: int = 0, module: str = "llmbook.parallel"
+) -> dict[str, dict[str, float]]:
     """Run lessons of ``llmbook.parallel.lessons`` on so many gloo processes of this machine; their numbers.
+
+    Another ``module`` may stand in, which is run in the same way: its main is :func:`llmbook.parallel.__main__.main`.
 
     A notebook cannot start processes that run its own functions (they would have to import the notebook), so
     they run a module. torchrun finds a free port by itself; the processes talk over the loopback interface,
@@ -22,7 +26,7 @@ def launch(lessons: Sequence[str], processes: int, seed: int = 0) -> dict[str, d
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")
     command = [sys.executable, *TORCHRUN, "--nproc-per-node", str(processes)]
-    command += ["-m", "llmbook.parallel", "--seed", str(seed), *lessons]
+    command += ["-m", module, "--seed", str(seed), *lessons]
     with subprocess.Popen(
         command, env=_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as torchrun:
