@@ -8,6 +8,7 @@ chapter, what a reader will be able to do.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import html
 import json
@@ -92,6 +93,15 @@ def write_assistant(app: Sphinx, error: Exception | None) -> None:
         target.write_text(f"globalThis.assistantIndex = {text};\n", encoding="utf-8")
 
 
+def write_gpt(app: Sphinx, error: Exception | None) -> None:
+    """Write the weights of the page's GPT as a script, which a page that is opened from a folder may load."""
+    weights = Path(app.srcdir) / "book" / "_static" / "toyworld_gpt.safetensors"
+    if error is None and app.builder.format == "html" and weights.exists():
+        content = base64.b64encode(weights.read_bytes()).decode()
+        target = Path(app.outdir) / "_static" / "gpt_weights.js"
+        target.write_text(f'globalThis.gptWeights = "{content}";\n', encoding="utf-8")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
     app.connect("doctree-read", list_claims)
@@ -99,5 +109,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-page-context", add_description)
     app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
     app.connect("build-finished", write_assistant)
+    app.connect("build-finished", write_gpt)
     of_this_file = int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:7], 16)  # when it changes, read anew
     return {"env_version": of_this_file, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,11 +10,14 @@ from urllib.parse import unquote, urlencode, urlsplit
 import pages
 import pytest
 import screenshots
+import torch
 import yaml
 from bs4 import BeautifulSoup
 
+from llmbook import edge
 from llmbook.applications import assistant
 from llmbook.applications.assistant import Assistant
+from llmbook.decoding import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -141,3 +144,28 @@ def test_the_assistant_answers_from_a_folder_as_the_library_does(book, question)
     assert shown == wanted
     assert all(mark in pages.anchors(file) for file, mark, _ in shown)
     assert soup.select_one("#assistant-said").text
+
+
+@pytest.mark.enable_socket
+@pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("from_a_folder", [True, False])
+def test_the_gpt_in_the_page_writes_what_torch_writes(book, address, from_a_folder):
+    beginning = "it is Monday morning . the nurse Anna is in the hospital ."
+    page = "notebooks/26_beyond.html"
+    place = (book / page).as_uri() if from_a_folder else f"{address}/{page}"
+    dom = screenshots.chromium("--dump-dom", f"{place}?{urlencode({'beginning': beginning, 'temperature': 0})}")
+    soup = BeautifulSoup(dom, "html.parser")
+    model, words = edge.load_page(edge.PAGE_WEIGHTS)
+    ids = [words.index(word) for word in ["<bos>", *beginning.split()]]
+    row = generate(model, torch.tensor([ids]), 128 - len(ids), eos_token_id=words.index("<eos>"))[0, 1:]
+    assert soup.select_one("#gpt-written").text.split() == [words[i] for i in row.tolist()]
+    assert "words" in soup.select_one("#gpt-said").text
+
+
+@pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_gpt_in_the_page_says_which_words_it_does_not_know(book):
+    page = book / "notebooks" / "26_beyond.html"
+    dom = screenshots.chromium("--dump-dom", f"{page.as_uri()}?{urlencode({'beginning': 'the quark Anna'})}")
+    soup = BeautifulSoup(dom, "html.parser")
+    assert "quark" in soup.select_one("#gpt-said").text
+    assert soup.select_one("#gpt-written").text == ""

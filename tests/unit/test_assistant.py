@@ -38,6 +38,9 @@ def test_plain_words():
     assert plain("See {ref}`ch-05` and [the *page*](x.md) for $k_1$.") == "See chapter 05 and the page for k_1."
     assert plain("{cite:t}`devlin2019bert` hide words {cite:p}`a1,b2`.") == "Devlin hide words."
     assert plain("{eq}`eq-x` in {numref}`fig-ch06-x`, a {term}`token`") == "the formula in the figure, a token"
+    assert plain('Before.\n```{raw} html\n<form id="f">\n</form>\n```\nSee <a href="x.html#c">the cell</a>.') == (
+        "Before. See the cell ."
+    )
     assert anchor("Why divide by the square root of $d_k$?") == "why-divide-by-the-square-root-of-d-k"
 
 

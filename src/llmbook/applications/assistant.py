@@ -72,10 +72,11 @@ def anchor(heading: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Markdown as plain words: links as their texts, no directives, labels, mathematics' dollars or emphasis.
+    """Markdown as plain words: links as their texts, no directives, labels, raw HTML, dollars or emphasis.
 
     What a page fills in for a reference is told in words: the chapter, the figure, the formula, the first author.
     """
+    text = re.sub(r"^```\{raw\}.*?^```|</?a\b[^>]*>", " ", text, flags=re.MULTILINE | re.DOTALL)
     text = re.sub(r"^(\(\S+\)=|:\w+:.*|```.*|\+\+\+.*)$", " ", text, flags=re.MULTILINE)
     text = re.sub(r"\s*\{cite:p\}`[^`]*`", "", text)
     text = re.sub(r"\{cite:t\}`([a-z]+)[^`]*`", lambda match: match[1].capitalize(), text)

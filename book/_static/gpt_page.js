@@ -1,0 +1,67 @@
+// The form of chapter 26: it loads the weights, which lie beside it as a script, and shows what gpt.js writes.
+"use strict";
+
+(() => {
+  const part = (name) => document.getElementById(`gpt-${name}`);
+  const here = document.currentScript.src;
+  const pause = () => new Promise((resolve) => setTimeout(resolve));
+  let model = null;
+
+  // A script, unlike what a request brings, may be loaded where the book is opened from a folder.
+  function load(address) {
+    return new Promise((resolve, reject) => {
+      const script = Object.assign(document.createElement("script"), { src: address, onload: resolve, onerror: reject });
+      document.head.append(script);
+    });
+  }
+
+  async function made() {
+    await load(new URL("gpt_weights.js", here));
+    return new gpt.GPT(Uint8Array.from(atob(globalThis.gptWeights), (c) => c.charCodeAt(0)).buffer);
+  }
+
+  async function write() {
+    model = model || (await made());
+    const words = part("beginning").value.replace(/[.,:?]/g, " $& ").split(/\s+/).filter(Boolean);
+    const unknown = words.filter((word) => !model.vocabulary.includes(word));
+    if (unknown.length) {
+      part("said").textContent = `Not a word of ToyWorld: ${unknown.join(", ")}. It knows ${model.vocabulary.length}, such as Anna, happy, garden.`;
+      return;
+    }
+    const ids = ["<bos>", ...words].map((word) => model.vocabulary.indexOf(word));
+    if (ids.length >= model.config.n_positions) {
+      part("said").textContent = `A story has at most ${model.config.n_positions} words.`;
+      return;
+    }
+    const options = { temperature: Number(part("temperature").value), seed: Number(part("seed").value) };
+    let [text, count, time, start] = [words.join(" "), 0, 0, performance.now()];
+    for (const token of model.write(ids, options)) {
+      count += 1;
+      time += performance.now() - start;
+      text += ` ${model.vocabulary[token]}`;
+      part("written").textContent = text;
+      await pause(); // let the page show the word
+      start = performance.now();
+    }
+    part("said").textContent = `${count} words, ${Math.round((1000 * count) / Math.max(time, 1))} a second, in this page.`;
+  }
+
+  part("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    part("written").textContent = "";
+    part("said").textContent = "Writing …";
+    try {
+      await write();
+    } catch (error) {
+      part("said").textContent = "The weights could not be loaded or run here.";
+    }
+  });
+  part("form").hidden = false;
+  const asked = new URLSearchParams(location.search); // a link may bring a beginning
+  if (asked.has("beginning")) {
+    for (const name of ["beginning", "temperature", "seed"]) {
+      if (asked.has(name)) part(name).value = asked.get(name);
+    }
+    part("form").requestSubmit();
+  }
+})();
