@@ -4,10 +4,8 @@ The audit (book/audit.md) names these tests as its evidence.
 """
 
 import os
-import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -107,53 +105,3 @@ def test_bash(line, complaint):
     result = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, env=english)
     assert result.returncode == 127
     assert complaint in result.stderr
-
-
-# --- the audit is complete --------------------------------------------------------------------------------
-
-AUDIT = Path(__file__).resolve().parents[2] / "book" / "audit.md"
-LAST = {1: 3, 2: 4, 3: 3, 4: 2, 5: 4, 6: 5, 7: 3, 8: 2, 9: 6, 10: 5}  # the last section of each of the article's parts
-SECTIONS = [
-    "Introduction",
-    *(f"§{part}.{section}" for part, last in LAST.items() for section in range(1, last + 1)),
-    *(f"App. {term}" for term in range(1, 10)),
-]
-VERDICTS = "holds with a condition|holds|wrong|cannot be checked here"
-ROW = re.compile(r"^\| \*(?P<sections>[^*]+)\*.*? \| (?P<verdict>[^|]+) \| .+ \|$", re.MULTILINE)
-
-
-def named(sections: str) -> set[str]:
-    """The article's sections in the mark of a row: ``§6.1–6.5, App. 9`` are six."""
-    found = set()
-    for name in sections.lower().replace("app.", "App.").split(", "):
-        if ends := re.fullmatch(r"§(\d+)\.(\d)–\d+\.(\d)", name):
-            found |= {f"§{ends[1]}.{section}" for section in range(int(ends[2]), int(ends[3]) + 1)}
-        else:
-            found.add(name[0].upper() + name[1:])
-    return found
-
-
-def test_every_section_of_the_article_has_a_row():
-    audited = set().union(*(named(row["sections"]) for row in ROW.finditer(AUDIT.read_text(encoding="utf-8"))))
-    assert [section for section in SECTIONS if section not in audited] == []
-    whole = {"§7", "§10", "Title", "Abstract"}  # rows on a whole part, and what stands before the first
-    assert audited - set(SECTIONS) <= whole
-
-
-def test_every_row_of_the_audit_has_a_verdict():
-    text = AUDIT.read_text(encoding="utf-8")
-    rows = list(ROW.finditer(text))
-    assert len(rows) == len(re.findall(r"^\| \*", text, re.MULTILINE))
-    assert [row[0] for row in rows if not re.match(rf"\*\*({VERDICTS})\*\*", row["verdict"])] == []
-
-
-@pytest.mark.parametrize(
-    ("mark", "sections"),
-    [
-        ("§1.3, §2.4", {"§1.3", "§2.4"}),
-        ("§6.1–6.3, App. 9", {"§6.1", "§6.2", "§6.3", "App. 9"}),
-        ("Title, abstract, introduction", {"Title", "Abstract", "Introduction"}),
-    ],
-)
-def test_sections_in_a_mark(mark, sections):
-    assert named(mark) == sections

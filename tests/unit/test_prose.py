@@ -27,10 +27,15 @@ def entries() -> dict[str, str]:
     return dict(found)
 
 
-@pytest.mark.parametrize("row", [r for r in rows(page("audit.md"), 3) if r[1] != "Verdict"], ids=lambda r: r[0][:40])
+AUDIT = page("audit.md").partition("(audit-history)=")[
+    2
+]  # before it stand the reading guide and the texts' differences
+
+
+@pytest.mark.parametrize("row", [r for r in rows(AUDIT, 3) if r[1] != "Verdict"], ids=lambda r: r[0][:40])
 def test_audit_row_has_a_section_a_verdict_and_evidence(row):
     statement, verdict, evidence = row
-    assert re.match(r"\*(§[\d.–]+|App\. \d)", statement), "a row begins with the article's section"
+    assert re.match(r"\*(§[\d.–]+|App\. \d|Introduction|Title)", statement), "a row begins with the article's section"
     assert re.match(r"\*\*(.+?)\*\*", verdict)[1] in VERDICTS
     assert evidence
 
@@ -41,11 +46,55 @@ def test_tests_that_the_audit_names_exist():
     assert named == defined
 
 
-def test_map_says_here_exactly_for_the_chapters_in_the_contents():
-    chapters = [row for row in rows(page("intro.md"), 4) if re.fullmatch(r"\d\d", row[0])]
+LAST = {1: 3, 2: 4, 3: 3, 4: 2, 5: 4, 6: 5, 7: 3, 8: 2, 9: 6, 10: 5}  # the last section of each of the article's parts
+SECTIONS = [
+    "Introduction",
+    *(f"§{part}.{section}" for part, last in LAST.items() for section in range(1, last + 1)),
+    *(f"App. {term}" for term in range(1, 10)),
+]
+
+
+def named(mark: str) -> set[str]:
+    """The article's sections that a row's mark names: ``§6.1–6.5, App. 9`` are six."""
+    found = set()
+    for name in mark.split(", "):
+        if ends := re.fullmatch(r"§(\d+)\.(\d)–\d+\.(\d)", name):
+            found |= {f"§{ends[1]}.{section}" for section in range(int(ends[2]), int(ends[3]) + 1)}
+        else:
+            found.add(name[0].upper() + name[1:])
+    return found
+
+
+def test_every_section_of_the_article_has_a_row():
+    marks = [re.match(r"\*(.+?)\*", row[0])[1] for row in rows(AUDIT, 3) if row[1] != "Verdict"]
+    audited = set().union(*map(named, marks))
+    assert [section for section in SECTIONS if section not in audited] == []
+    assert audited - set(SECTIONS) <= {
+        "§7",
+        "§10",
+        "Title",
+        "Abstract",
+    }  # whole parts, and what stands before the first
+
+
+@pytest.mark.parametrize(
+    ("mark", "sections"),
+    [
+        ("§1.3, §2.4", {"§1.3", "§2.4"}),
+        ("§6.1–6.3, App. 9", {"§6.1", "§6.2", "§6.3", "App. 9"}),
+        ("Title, abstract, introduction", {"Title", "Abstract", "Introduction"}),
+    ],
+)
+def test_sections_in_a_mark(mark, sections):
+    assert named(mark) == sections
+
+
+def test_the_map_leads_to_the_chapters_in_the_contents():
+    chapters = [row for row in rows(page("intro.md"), 3) if re.fullmatch(r"\d\d", row[0])]
     assert [row[0] for row in chapters] == [f"{number:02}" for number in range(1, 27)]
-    here = {row[0] for row in chapters if row[3] == "here"}
-    assert here == set(re.findall(r"file: notebooks/(\d\d)_", (ROOT / "_toc.yml").read_text("utf-8")))
+    linked = [re.search(r"\(\.\./(notebooks/\w+)\.ipynb\)", row[1])[1] for row in chapters]
+    assert linked == re.findall(r"file: (notebooks/\w+)", (ROOT / "_toc.yml").read_text("utf-8"))
+    assert all(row[2].endswith("?") for row in chapters), "a chapter settles a question"
 
 
 def test_bibliography_is_sorted_and_complete():

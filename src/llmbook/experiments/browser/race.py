@@ -29,6 +29,7 @@ STATIC = ROOT / "book" / "_static"
 DATA = ROOT / "book" / "data" / "browser.json"
 RUNTIME = "onnxruntime-web", "1.30.0"
 RUNTIME_FILES = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
+PATIENCE = 180  # seconds for npm; a registry that does not answer is none
 WIDER = {"n_embd": 768, "n_inner": 3072, "n_layer": 1, "n_head": 12}
 COUNT, ROUNDS, LIMIT = 60, 7, 900  # tokens a round, rounds, seconds
 FLAGS = (
@@ -60,17 +61,12 @@ def runtime() -> Path:
     if npm is None:
         raise CannotRace("no npm on the PATH, which brings ONNX Runtime Web")
     kept.mkdir(parents=True, exist_ok=True)
-    command = [
-        npm,
-        "install",
-        "--prefix",
-        str(kept),
-        "--no-audit",
-        "--no-fund",
-        "--ignore-scripts",
-        f"{name}@{version}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0"]
+    command = [npm, "install", "--prefix", str(kept), *quiet, f"{name}@{version}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise CannotRace(f"npm did not bring {name} {version} within {PATIENCE} s") from None
     if done.returncode or not (folder / RUNTIME_FILES[0]).is_file():
         raise CannotRace(f"npm could not bring {name} {version}: {done.stderr.strip()[-200:]}")
     return folder
