@@ -22,6 +22,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llmbook.transformer import IGNORE
+from llmbook.uncertainty import auroc
 
 Floats = NDArray[np.float64]
 Gradients = dict[str, Tensor]  # by parameter; each (B, …) where every example has its own
@@ -136,10 +137,7 @@ def true_positives_at(scores: ArrayLike, members: ArrayLike, false_positives: fl
 
 def area_under_roc(scores: ArrayLike, members: ArrayLike) -> float:
     """The chance that a member scores above another text, ties by half: Mann and Whitney's statistic."""
-    s, m = _scores_and_members(scores, members)
-    ranks = scipy.stats.rankdata(s)
-    n = int(m.sum())
-    return float((ranks[m].sum() - n * (n + 1) / 2) / (n * (len(s) - n)))
+    return auroc(*_scores_and_members(scores, members))
 
 
 def likelihood_ratio(losses: ArrayLike, trained: ArrayLike, target: int) -> Floats:

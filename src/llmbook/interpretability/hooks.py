@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-import torch
 from torch import Tensor, nn
+
+from llmbook.compression.calibration import hooked
 
 Head = tuple[int, int]  # (block, head), both counted from 0
 
@@ -35,15 +36,6 @@ def head_count(model: nn.Module) -> int:
 def output_projection(block: nn.Module) -> nn.Linear:
     """The matrix that reads all heads of a block side by side (B, T, H · D) and writes to the stream."""
     return block.attn.c_proj if hasattr(block, "attn") else block.self_attn.o_proj
-
-
-@contextmanager
-def hooked(handles: list[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmbook.compression.calibration import hooked
 from llmbook.interpretability.hooks import (
     Head,
     blocks_of,
     change_stream,
     head_count,
-    hooked,
     output_projection,
     record_heads,
     record_stream,
