@@ -24,7 +24,8 @@ RULES = """\
 @font-face {{ font-family: "Font Awesome 6 Free"; font-weight: 900; src: url(data:font/woff;base64,{font}); }}
 :root {{ --fa-font-solid: normal 900 1em/1 "Font Awesome 6 Free"; --fa-font-regular: var(--fa-font-solid); }}
 .fa, .fas, .fa-solid {{
-  display: inline-block; font: var(--fa-font-solid); text-rendering: auto; -webkit-font-smoothing: antialiased;
+  display: inline-block; font-family: "Font Awesome 6 Free"; font-style: normal; font-weight: 900; line-height: 1;
+  text-rendering: auto; -webkit-font-smoothing: antialiased;
 }}
 .fa-lg {{ font-size: 1.25em; line-height: 0.05em; vertical-align: -0.075em; }}
 """
