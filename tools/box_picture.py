@@ -16,8 +16,7 @@ from PIL import Image, ImageChops
 PICTURE = screenshots.ROOT / "notebooks" / "images" / "gpt_box.png"
 WIDTH, HEIGHT, COLOURS = 700, 1400, 64  # pixels of the window, more than the box is high; colours of the picture
 ALONE = """addEventListener("load", () => {
-  const style = document.querySelector("article link"); // which lies beside the box
-  document.body.replaceChildren(style, document.getElementById("gpt-box"));
+  document.body.replaceChildren(document.getElementById("gpt-box"));
   Object.assign(document.body.style, { margin: 0, padding: "1px 8px" });
 });"""
 

@@ -22,7 +22,7 @@
       <div class="wide">
         <button type="button" id="box-next">Next word</button>
         <button type="button" id="box-all">Write to the end</button>
-        <button type="submit" id="box-start">Start again</button>
+        <button type="button" id="box-start">Start again</button>
       </div>
     </form>
     <div id="box-story" role="group" aria-label="The story so far"></div>
@@ -43,6 +43,7 @@
     </dl>`;
 
   const box = document.getElementById("gpt-box");
+  const here = document.currentScript.src;
   const part = (name) => document.getElementById(`box-${name}`);
   const pause = () => new Promise((resolve) => setTimeout(resolve));
   const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
@@ -119,6 +120,7 @@
   const number = (name, otherwise) => (part(name).valueAsNumber >= 0 ? part(name).valueAsNumber : otherwise);
   const temperature = () => number("temperature", 1);
   const share = (p) => (p > 0 && p < 0.0005 ? "< 0.001" : p.toFixed(3));
+  const truly = (p) => (p === 0 ? "impossible" : share(p));
   const rounded = (x) => (x === Infinity ? "∞" : x.toFixed(3).replace("-0.000", "0.000").replace("-", "−"));
   const nats = (x) => (x === null ? "—" : `${rounded(x)} nats`);
 
@@ -148,9 +150,9 @@
   }
 
   function showStory() {
-    const parts = story.words.map((text, i) => {
+    const parts = story.words.flatMap((textContent, i) => {
       const className = i === story.broken?.place ? "impossible" : i < story.begun ? "" : "written";
-      return element("span", { className, textContent: `${text} ` });
+      return [element("span", { className, textContent }), " "];
     });
     part("story").replaceChildren(...parts);
     part("broken").textContent = story.broken ? complaint(story.broken) : "";
@@ -163,8 +165,8 @@
 
   function showTable() {
     const [truth, chances, { vocabulary }] = [story.truths.at(-1), story.chances(temperature()), story.model];
-    const truly = (word) => truth && (truth.get(word) || 0);
-    const rows = vocabulary.map((word, v) => ({ word, model: Math.exp(chances[v]), truth: truly(word) }));
+    const row = (word, v) => ({ word, model: Math.exp(chances[v]), truth: truth && (truth.get(word) || 0) });
+    const rows = vocabulary.map(row);
     rows.sort((a, b) => Math.max(b.model, b.truth) - Math.max(a.model, a.truth));
     const rest = rows.splice(ROWS);
     const all = (name) => sum(rest.map((row) => row[name]));
@@ -180,8 +182,8 @@
     (name.firstElementChild || name).textContent = word;
     Object.assign(line.dataset, { word, model, truth });
     [model, truth].forEach((p, i) => {
-      const text = p === null ? "—" : i === 1 && p === 0 ? "impossible" : share(p);
-      cells[i].firstElementChild.textContent = text;
+      const shown = i === 0 ? share : truly;
+      cells[i].firstElementChild.textContent = p === null ? "—" : shown(p);
       cells[i].lastElementChild.style.inlineSize = `${100 * (p || 0)}%`;
     });
   }
@@ -207,7 +209,7 @@
     const [model, truth] = [Math.exp(story.chances(temperature())[v]), story.truths.at(-1)];
     story.take(word);
     show();
-    say(`“${word}”: ${share(model)} by the model, ${truth ? share(truth.get(word) || 0) : "—"} in truth.`);
+    say(`“${word}”: ${share(model)} by the model${truth ? `, ${truly(truth.get(word) || 0)} in truth` : ""}.`);
   }
 
   function say(text) {
@@ -223,7 +225,7 @@
       const drawn = draw(story.chances(temperature()), uniform(seed, story.words.length - story.begun));
       step(story.model.vocabulary[drawn]);
     }
-    if (count > 1) say(`${story.words.length - before} words written.`);
+    if (count > 1 && mine === writing) say(`${story.words.length - before} words written.`);
   }
 
   function start() {
@@ -246,8 +248,7 @@
     return loading;
   }
 
-  const safely = (action) => async (event) => {
-    event?.preventDefault();
+  const safely = (action) => async () => {
     try {
       await alive();
       await action();
@@ -263,15 +264,21 @@
     part("place").selectedIndex = 1;
     part("beginning").value = Object.values(PLACES)[0];
     part("said").textContent = "The model is being loaded …";
-    box.hidden = false;
+  }
+
+  function dress() { // with the style sheet that lies beside this script; the box is shown when it is there
+    const href = new URL("gpt_box.css", here);
+    const onload = () => (box.hidden = false);
+    document.head.append(element("link", { rel: "stylesheet", href, onload, onerror: onload }));
   }
 
   function listen() {
-    part("form").addEventListener("submit", safely(start));
+    part("start").addEventListener("click", safely(start));
     part("next").addEventListener("click", safely(() => write(1)));
     part("all").addEventListener("click", safely(() => write(Infinity)));
     part("temperature").addEventListener("input", safely(show));
     part("beginning").addEventListener("input", () => (part("place").selectedIndex = 0));
+    part("beginning").addEventListener("change", safely(start));
     part("place").addEventListener("change", safely(() => {
       part("beginning").value = PLACES[part("place").value] || "";
       start();
@@ -297,6 +304,7 @@
   }
 
   prepare();
+  dress();
   listen();
   open();
 })();

@@ -120,7 +120,7 @@ frame.addEventListener("load", async () => {
   const start = async (values) => {
     set(values);
     part("said").textContent = "";
-    part("form").requestSubmit();
+    part("start").click();
     await until(() => part("said").textContent);
   };
   const end = async () => { part("all").click(); await until(() => part("next").disabled); return shown(); };
