@@ -171,7 +171,6 @@ const toyworld = (() => {
 
   const isSlot = (item) => item.includes("=");
   const first = (sentence) => sentence.items[0];
-
   function expand(item, state, slots) { // a word is certain, a slot is drawn by its chooser
     return isSlot(item) ? choosers[item.split("=")[1]](state, slots) : certain(item);
   }
