@@ -28,7 +28,8 @@ addEventListener("load", async () => {
     shrunkImages: all("article .cell_output img").filter((e) => e.naturalWidth > 3 * box(e).width).map((e) => e.alt),
   });
 
-  // Thousands of words of code and rows of tables look as others do that are looked at: take them out.
+  // Thousands of words of code and rows of tables look as others do that are looked at, and what MathJax makes of a
+  // formula is not ours: a letter of the formula's size stands for it.
   const look = (e) => `${e.tagName} ${e.className} ${e.getAttribute("style")}`;
   const path = (e) => (e ? `${path(e.parentElement)}/${look(e)}` : "");
   const shape = (e) => [path(e), ...[...e.querySelectorAll("*")].map(look)].join();
@@ -36,7 +37,14 @@ addEventListener("load", async () => {
     const seen = new Set();
     return elements.filter((e) => seen.size === seen.add(sign(e)).size);
   };
+  const letter = ({ width, height }) => {
+    const made = Object.assign(document.createElement("span"), { textContent: "x" });
+    Object.assign(made.style, { display: "inline-block", width: `${width}px`, height: `${height}px` });
+    return made;
+  };
   const thin = () => {
+    const letters = all("mjx-container").map((e) => [e, letter(box(e.firstElementChild))]);
+    letters.forEach(([formula, x]) => formula.replaceChildren(x));
     repeated(all("article pre span:not(:has(*))"), path).forEach((e) => e.replaceWith(e.textContent));
     repeated(all("article tbody tr"), shape).forEach((e) => e.remove());
   };

@@ -12,8 +12,7 @@
     }
   }
 
-  addEventListener("load", letKeysScroll);
-  addEventListener("resize", letKeysScroll);
-  addEventListener("toggle", letKeysScroll, true); // what is unfolded has a width only then
+  // Pictures and formulas that come, what is unfolded, a window that is made narrower: all change the article's size.
+  addEventListener("load", () => new ResizeObserver(letKeysScroll).observe(document.querySelector(".bd-article")));
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((e) => (e.open = true)));
 })();

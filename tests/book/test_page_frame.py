@@ -27,7 +27,7 @@ import llmbook_page  # noqa: E402
         ('<link rel="preload" as="font" href="../_static/vendor/fontawesome/6/webfonts/fa-solid-900.woff2" />', ""),
         ('<script src="../_static/bootstrap.js"></script>', '<script src="../_static/bootstrap.js"></script>'),
         ('<script type="text/x-thebe-config">{\n repo }</script>\n <script>kernelName = 1</script>!', "!"),
-        ('<button class="btn search-button-field" aria-label="S" data-y>', '<button class="btn search-button-field" data-y>'),
+        ('<button class="btn search-button-field" aria-label="S">', '<button class="btn search-button-field">'),
         ('<summary aria-label="Toggle hidden content">', "<summary>"),
     ],
 )  # fmt: skip
