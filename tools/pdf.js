@@ -16,7 +16,9 @@ MathJax.startup = {
     const count = (selector) => document.querySelectorAll(selector).length;
     const right = (element) => element.getBoundingClientRect().right;
     const cut = [...document.querySelectorAll("article :is(pre, table, img, mjx-math)")].filter(
-      (element) => right(element) > right(element.closest(".admonition, article")) + 1,
+      (element) =>
+        right(element) > right(element.closest(".admonition, article")) + 1 ||
+        (element.matches("pre") && element.scrollWidth > element.clientWidth + 1),
     );
     document.title = `${count("mjx-container")} formulae, ${count("mjx-merror")} wrong, ${cut.length} cut`;
   },
