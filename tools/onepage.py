@@ -27,11 +27,11 @@ class LinkError(ValueError):
 
 @dataclass
 class OnePage:
-    """The page, the titles of its chapters, all their headings, and the number of formulae."""
+    """The page, the titles of its chapters, all headings by what an outline has of them, and the number of formulae."""
 
     text: str
     titles: list[str]
-    headings: list[str]
+    headings: dict[str, str]
     formulae: int
 
 
@@ -41,7 +41,13 @@ def parse(path: Path) -> BeautifulSoup:
 
 
 def text_of(tag: Tag) -> str:
-    return " ".join(tag.get_text().split())
+    return re.sub(r"\\[()]", "", " ".join(tag.get_text().split()))
+
+
+def outlined(heading: Tag) -> str:
+    """What Chromium's outline has of a heading: no formula, and not all of the spaces."""
+    formulae = {id(text) for formula in heading.select(".math") for text in formula.strings}
+    return "".join("".join(text for text in heading.strings if id(text) not in formulae).split())
 
 
 def anchor(page: str, name: str = "") -> str:
@@ -177,6 +183,6 @@ def join(root: Path, book: Path) -> OnePage:
         f"<style>{running_heads(list(titles.values()))}</style></head>"
         f'<body>{title_page(root)}<nav class="book-contents">{"".join(contents)}</nav>{"".join(body)}</body></html>'
     )
-    headings = [text_of(heading) for article in articles.values() for heading in article.find_all(["h2", "h3"])]
+    headings = {outlined(h): text_of(h) for article in articles.values() for h in article.find_all(["h2", "h3"])}
     formulae = sum(len(article.select(".math")) for article in articles.values())
     return OnePage(text, list(titles.values()), headings, formulae)

@@ -45,16 +45,11 @@ def check(pdf: Pdf, page: OnePage) -> None:
     if (found := str(pdf.docinfo.get(Name.Title))) != counts:
         raise PdfError(f"the print should have {counts}; it has {found}")
     with pdf.open_outline() as outline:
-        listed = {squeezed(item.title) for part in outline.root for item in part.children}
-    if lacking := [title for title in page.titles if squeezed(title) not in listed]:
+        listed = {item.title for part in outline.root for item in part.children}
+    if lacking := [title for title in page.titles if title not in listed]:
         raise PdfError(f"the outline lacks {', '.join(lacking)}")
     if wrong := [target for target in map(target_of, links(pdf)) if not leads(pdf, target)]:
         raise PdfError(f"links lead to this machine, or to nothing: {', '.join(map(str, wrong[:5]))}")
-
-
-def squeezed(text: str) -> str:
-    """Without its spaces, of which Chromium's outline loses the one at which a heading's line ends."""
-    return "".join(text.split())
 
 
 def links(pdf: Pdf) -> list[pikepdf.Object]:
@@ -91,24 +86,28 @@ def number_contents(pdf: Pdf) -> None:
         sheet.contents_add(f"Q {' '.join(texts)}".encode())
 
 
-def describe(pdf: Pdf, root: Path, page: OnePage) -> None:
-    """Whose book it is, instead of Chromium's words; readers open it beside its outline, unfolded to the chapters."""
-    texts = {squeezed(text): text for text in page.headings}
+def mend_outline(pdf: Pdf, headings: dict[str, str]) -> None:
+    """Give it the headings' whole texts, and unfold it to the chapters only."""
+    with pdf.open_outline() as outline:
+        for chapter in (chapter for part in outline.root for chapter in part.children):
+            chapter.is_closed = True
+            for item in (chapter, *chapter.children):
+                item.title = headings.get("".join(item.title.split()), item.title)
+
+
+def describe(pdf: Pdf, root: Path) -> None:
+    """Whose book it is, instead of Chromium's words; readers open it beside its outline."""
     pdf.docinfo.update({"/Title": config(root)["title"], "/Author": config(root)["author"], "/Creator": "make pdf"})
     pdf.Root.PageMode, pdf.Root.ViewerPreferences = Name.UseOutlines, Dictionary(DisplayDocTitle=True)
-    with pdf.open_outline() as outline:
-        for item in (item for part in outline.root for item in part.children):
-            item.is_closed = True
-            for heading in (item, *item.children):
-                heading.title = texts.get(squeezed(heading.title), heading.title)
 
 
 def finish(file: Path, root: Path, page: OnePage) -> None:
-    """Check what was printed; then number, describe and pack it."""
+    """Mend the outline and check what was printed; then number, describe and pack it."""
     with pikepdf.open(file, allow_overwriting_input=True) as pdf:
+        mend_outline(pdf, page.headings)
         check(pdf, page)
         number_contents(pdf)
-        describe(pdf, root, page)
+        describe(pdf, root)
         pdf.save(file, object_stream_mode=pikepdf.ObjectStreamMode.generate)  # half as large
         print(f"{len(pdf.pages)} pages, {file.stat().st_size / 1e6:.1f} MB")
 
