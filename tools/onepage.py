@@ -17,7 +17,7 @@ import yaml
 from bs4 import BeautifulSoup, Tag
 
 CSS, SCRIPT = (Path(__file__).with_name(name) for name in ("pdf.css", "pdf.js"))
-NO_PRINT = "script, style, form, button, a.headerlink, .toctree-wrapper, .sd-summary-state-marker"
+NO_PRINT = "script, style, form, button, input, [hidden], a.headerlink, .toctree-wrapper, .sd-summary-state-marker"
 PLAIN_SPAN = re.compile(r'<span class="(?:n|nn|o|p|pre|w)">([^<]*)</span>')
 
 
