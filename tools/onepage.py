@@ -46,8 +46,7 @@ def text_of(tag: Tag) -> str:
 
 def outlined(heading: Tag) -> str:
     """What Chromium's outline has of a heading: no formula, and not all of the spaces."""
-    formulae = {id(text) for formula in heading.select(".math") for text in formula.strings}
-    return "".join("".join(text for text in heading.strings if id(text) not in formulae).split())
+    return "".join("".join(text for text in heading.strings if not text.find_parent(class_="math")).split())
 
 
 def anchor(page: str, name: str = "") -> str:
