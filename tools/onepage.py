@@ -35,6 +35,19 @@ class OnePage:
     formulae: int
 
 
+@dataclass
+class Chapter:
+    """What is needed of a page, without its tree: all trees together would take half a gigabyte."""
+
+    head: list[str]
+    text: str
+    title: str
+    headings: dict[str, str]
+    places: set[str]
+    links: set[str]
+    formulae: int
+
+
 def parse(path: Path) -> BeautifulSoup:
     """A page, without the spans of code that have the colour of text: each would be an object of the file."""
     return BeautifulSoup(PLAIN_SPAN.sub(r"\1", path.read_text(encoding="utf-8")), "html.parser")
@@ -89,7 +102,7 @@ def relink(article: Tag, page: str, known: list[str]) -> None:
             link.unwrap()
 
 
-def chapter(article: Tag, page: str, known: list[str]) -> Tag:
+def ready(article: Tag, page: str, known: list[str]) -> Tag:
     """A page's article, ready to print, its headings one level lower, below those of the parts."""
     for element in article.select(NO_PRINT):
         element.decompose()
@@ -112,29 +125,41 @@ def parts(root: Path) -> list[tuple[str, list[str]]]:
     return found
 
 
-def head_of(pages: dict[str, BeautifulSoup]) -> str:
-    """The pages' styles and MathJax, as seen from the folder beside theirs, and what the print has of its own."""
-    kept: dict[str, None] = {}  # in this order
-    for page, soup in pages.items():
-        for tag in soup.head.select('link[rel="stylesheet"], script'):
-            if tag.name == "link" or "mathjax" in (tag.get("src", "") + tag.get_text()).lower():
-                for name in {"href", "src"} & set(tag.attrs):
-                    tag[name] = beside(page, tag[name])
-                kept[str(tag)] = None
-    style, script = CSS.read_text(encoding="utf-8"), SCRIPT.read_text(encoding="utf-8")
-    return f'<meta charset="utf-8">{"".join(kept)}<style>{style}</style><script>{script}</script>'
+def head_of(soup: BeautifulSoup, page: str) -> list[str]:
+    """The page's styles and MathJax, as seen from the folder beside."""
+    kept = []
+    for tag in soup.head.select('link[rel="stylesheet"], script'):
+        if tag.name == "link" or "mathjax" in (tag.get("src", "") + tag.get_text()).lower():
+            for name in {"href", "src"} & set(tag.attrs):
+                tag[name] = beside(page, tag[name])
+            kept.append(str(tag))
+    return kept
 
 
-def check_links(articles: list[Tag]) -> None:
+def read(book: Path, page: str, known: list[str]) -> Chapter:
+    """A page of the book. The first has the book's title, which has a page of its own in print."""
+    soup, number = parse(book / f"{page}.html"), known.index(page)
+    article = ready(soup.select_one("article.bd-article"), page, known)
+    article["style"] = f"page: c{number}"  # its sheets, whose head running_heads writes
+    if number == 0:
+        article.h2.string = "Introduction"
+    return Chapter(
+        head=head_of(soup, page),
+        text=str(article),
+        title=text_of(article.h2),
+        headings={outlined(heading): text_of(heading) for heading in article.find_all(["h2", "h3"])},
+        places={article["id"], *(tag["id"] for tag in article.find_all(id=True))},
+        links={link["href"] for link in article.select('a[href^="#"]')},
+        formulae=len(article.select(".math")),
+    )
+
+
+def check_links(chapters: list[Chapter]) -> None:
     """Every link within the book has its place."""
-    places = {tag["id"] for article in articles for tag in (article, *article.find_all(id=True))}
-    links = {link["href"] for article in articles for link in article.select('a[href^="#"]')}
+    places = {place for chapter in chapters for place in chapter.places}
+    links = {link for chapter in chapters for link in chapter.links}
     if lost := sorted(link for link in links if link[1:] not in places):
         raise LinkError(f"links to places that are not there: {', '.join(lost[:5])}")
-
-
-def running_head(number: int, title: str) -> str:
-    return f"@page c{number} {{ @top-right {{ content: {json.dumps(title, ensure_ascii=False)} }} }}"
 
 
 def config(root: Path) -> dict[str, str]:
@@ -149,39 +174,34 @@ def title_page(root: Path) -> str:
     return f'<section class="title-page">{paragraphs}</section>'
 
 
-def name_sheets(articles: dict[str, Tag]) -> dict[str, str]:
-    """Name each chapter's sheets, so that its title can stand at their head. Returns the titles."""
-    next(iter(articles.values())).h2.string = "Introduction"  # its title is the book's, which has a page of its own
-    titles = {page: text_of(article.h2) for page, article in articles.items()}
-    for number, article in enumerate(articles.values()):
-        article["style"] = f"page: c{number}"
-    return titles
-
-
 def running_heads(titles: list[str]) -> str:
     quoted = [json.dumps(title, ensure_ascii=False) for title in titles]
     return "".join(f"@page c{number} {{ @top-right {{ content: {text} }} }}" for number, text in enumerate(quoted))
 
 
+def head(chapters: list[Chapter]) -> str:
+    """Each style and script of the chapters once, and what the print has of its own."""
+    theirs = dict.fromkeys(tag for chapter in chapters for tag in chapter.head)
+    style = CSS.read_text(encoding="utf-8") + running_heads([chapter.title for chapter in chapters])
+    script = SCRIPT.read_text(encoding="utf-8")
+    return f'<meta charset="utf-8">{"".join(theirs)}<style>{style}</style><script>{script}</script>'
+
+
 def join(root: Path, book: Path) -> OnePage:
     """The built pages of the book as one."""
-    plan = parts(root)
-    pages = {page: parse(book / f"{page}.html") for _, names in plan for page in names}
-    head = head_of(pages)
-    articles = {page: chapter(soup.select_one("article.bd-article"), page, list(pages)) for page, soup in pages.items()}
-    check_links(list(articles.values()))
-    titles = name_sheets(articles)
+    known = [page for _, pages in parts(root) for page in pages]
+    chapters = {page: read(book, page, known) for page in known}
+    check_links(list(chapters.values()))
     contents, body = ["<h1>Contents</h1>"], []
-    for caption, names in plan:
+    for caption, pages in parts(root):
         contents += [f"<p>{html.escape(caption)}</p>"]
-        contents += [f'<a href="#{anchor(page)}">{html.escape(titles[page])}</a>' for page in names]
+        contents += [f'<a href="#{anchor(page)}">{html.escape(chapters[page].title)}</a>' for page in pages]
         body += [f'<section class="part"><h1>{html.escape(caption)}</h1></section>']
-        body += [str(articles[page]) for page in names]
+        body += [chapters[page].text for page in pages]
+    every = list(chapters.values())
     text = (
-        f'<!doctype html><html lang="en" data-theme="light" data-mode="light"><head>{head}'
-        f"<style>{running_heads(list(titles.values()))}</style></head>"
+        f'<!doctype html><html lang="en" data-theme="light" data-mode="light"><head>{head(every)}</head>'
         f'<body>{title_page(root)}<nav class="book-contents">{"".join(contents)}</nav>{"".join(body)}</body></html>'
     )
-    headings = {outlined(h): text_of(h) for article in articles.values() for h in article.find_all(["h2", "h3"])}
-    formulae = sum(len(article.select(".math")) for article in articles.values())
-    return OnePage(text, list(titles.values()), headings, formulae)
+    headings = {key: heading for chapter in every for key, heading in chapter.headings.items()}
+    return OnePage(text, [chapter.title for chapter in every], headings, sum(chapter.formulae for chapter in every))
