@@ -93,6 +93,7 @@ def relink(article: Tag, page: str, known: list[str]) -> None:
         seen.add(name)
     for image in article.find_all("img", src=True):
         image["src"] = beside(page, image["src"])
+        image.attrs.pop("loading", None)  # a printer does not scroll
     for link in article.find_all("a", href=True):
         url = urlsplit(link["href"])
         target = os.path.normpath(Path(page).parent / url.path).removesuffix(".html") if url.path else page

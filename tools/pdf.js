@@ -1,4 +1,4 @@
-// Runs in the joined page: reports, as its title, what MathJax set and what would be cut at the right.
+// Runs in the joined page: reports, as its title, what MathJax set, what would be cut at the right, what did not load.
 window.MathJax ??= {};
 MathJax.options = { ...MathJax.options, menuOptions: { settings: { assistiveMml: false } } };
 MathJax.startup = {
@@ -20,6 +20,8 @@ MathJax.startup = {
         right(element) > right(element.closest(".admonition, article")) + 1 ||
         (element.matches("pre") && element.scrollWidth > element.clientWidth + 1),
     );
-    document.title = `${count("mjx-container")} formulae, ${count("mjx-merror")} wrong, ${cut.length} cut`;
+    const lost = [...document.images].filter((image) => !image.naturalWidth);
+    const wrong = count("mjx-merror");
+    document.title = `${count("mjx-container")} formulae, ${wrong} wrong, ${cut.length} cut, ${lost.length} pictures lost`;
   },
 };

@@ -123,12 +123,15 @@ def test_a_tiny_book_is_one_whole_file(tiny, capsys):
 
 @pytest.mark.enable_socket
 @needs_chromium
-def test_a_formula_that_is_wrong_or_a_table_that_is_cut_is_an_error_and_leaves_the_old_file(tiny):
+def test_what_is_wrong_cut_or_lost_is_an_error_and_leaves_the_old_file(tiny):
     old = tiny / "_build" / pdf.FILE
     old.write_text("old")
-    wrong = r"<span class='math'>\(\frac{1}\)</span>" + "<table style='width: 300mm'><tr><td>x</td></tr></table>"
+    wrong = (
+        r"<span class='math'>\(\frac{1}\)</span>"
+        + "<table style='width: 300mm'><tr><td>x</td></tr></table><img src='no.png'>"
+    )
     (tiny / "_build" / "html" / "book" / "intro.html").write_text(page("T", wrong))
-    with pytest.raises(pdf.PdfError, match="should have 3 formulae, 0 wrong, 0 cut; it has 3 formulae, 1 wrong, 1 cut"):
+    with pytest.raises(pdf.PdfError, match="it has 3 formulae, 1 wrong, 1 cut, 1 pictures lost"):
         pdf.make(tiny)
     assert old.read_text() == "old"
 
