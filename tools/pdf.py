@@ -116,6 +116,8 @@ def make(root: Path = ROOT) -> Path:
     """Join, print, check. Returns the file."""
     folder = root / "_build"
     final, new, joined = folder / FILE, folder / f"new-{FILE}", folder / "pdf.html"
+    if not (folder / "html" / "index.html").exists():
+        raise PdfError(f"no built book at {folder / 'html'}: run `make book` first")
     with alone(folder):
         try:
             print("Joining the pages …", flush=True)

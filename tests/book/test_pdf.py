@@ -88,6 +88,7 @@ def tiny(tmp_path):
     html = root / "_build" / "html"
     for folder in ("book", "notebooks", "_static"):
         (html / folder).mkdir(parents=True)
+    (html / "index.html").touch()
     (html / "_static" / "mathjax").symlink_to(ROOT / "book" / "_static" / "mathjax")
     (root / "_config.yml").write_text('title: "Tiny: A Book"\nauthor: Somebody\ncopyright: "2026"\n')
     (root / "_toc.yml").write_text(
@@ -126,14 +127,17 @@ def test_a_tiny_book_is_one_whole_file(tiny, capsys):
 def test_what_is_wrong_cut_or_lost_is_an_error_and_leaves_the_old_file(tiny):
     old = tiny / "_build" / pdf.FILE
     old.write_text("old")
-    wrong = (
-        r"<span class='math'>\(\frac{1}\)</span>"
-        + "<table style='width: 300mm'><tr><td>x</td></tr></table><img src='no.png'>"
-    )
-    (tiny / "_build" / "html" / "book" / "intro.html").write_text(page("T", wrong))
+    wide = "<table style='width: 300mm'><tr><td>x</td></tr></table>"
+    body = rf"<span class='math'>\(\frac{{1}}\)</span>{wide}<img src='no.png'>"
+    (tiny / "_build" / "html" / "book" / "intro.html").write_text(page("T", body))
     with pytest.raises(pdf.PdfError, match="it has 3 formulae, 1 wrong, 1 cut, 1 pictures lost"):
         pdf.make(tiny)
     assert old.read_text() == "old"
+
+
+def test_without_a_built_book_it_says_so(tmp_path):
+    with pytest.raises(pdf.PdfError, match="run `make book` first"):
+        pdf.make(tmp_path)
 
 
 def test_without_chromium_it_says_so(tiny, monkeypatch):
@@ -147,7 +151,6 @@ def test_an_interruption_leaves_nothing_half_done(tiny, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pdf, "printed", interrupt)
-    monkeypatch.setattr(pdf, "ROOT", tiny)
     with pytest.raises(KeyboardInterrupt):
         pdf.make(tiny)
     assert sorted(path.name for path in (tiny / "_build").iterdir()) == [".lock", "html"]
