@@ -48,9 +48,10 @@ book: $(READY) ## build the HTML from the committed outputs (a warning is an err
 lab: $(READY) ## open the chapters in JupyterLab
 	$(PY) -m jupyter lab --notebook-dir=notebooks
 
-lint: $(READY) ## ruff over the code and the notebooks
+lint: $(READY) ## ruff over the code and the notebooks, British spelling over the prose
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) tools/spelling.py
 
 unit: $(READY) ## the unit tests of the library
 	$(PY) -m pytest tests/unit -n 2 --dist loadfile
