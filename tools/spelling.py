@@ -70,9 +70,9 @@ def markdown(text: str, first: int = 1) -> Iterator[Line]:
         if token.type == "inline":
             yield from _inline(token.children or [], line)
         elif token.type in ("fence", "colon_fence") and (directive := DIRECTIVE.match(token.info.strip())):
-            name, title = directive.groups()
-            if name not in CODE_DIRECTIVES:
-                yield from markdown("" if name in PATH_AFTER else title, line)
+            kind, title = directive.groups()
+            if kind not in CODE_DIRECTIVES:
+                yield from markdown("" if kind in PATH_AFTER else title, line)
                 yield from markdown(OPTION.sub("", token.content), line + 1)
 
 

@@ -47,7 +47,8 @@ def test_wrong_words_are_found_with_their_line_and_what_is_wanted():
 
 
 def test_sizes_and_names_are_no_faults():
-    assert found([(1, "The size of a prize, resized; seized by its maize; Horizon, citizen. Bureau of Labor Statistics.")]) == []
+    text = "The size of a prize, resized; seized by its maize; Horizon, citizen. Bureau of Labor Statistics."
+    assert found([(1, text)]) == []
 
 
 def test_prose_of_markdown_is_read_wherever_it_stands():
