@@ -1,8 +1,8 @@
 """Look at the built pages in a headless Chromium: pictures, and what a browser measures.
 
 `python tools/screenshots.py [HTML] [page …]` writes each page wide and at phone width, light and dark, to
-_build/screenshots/. `measure` (used by tests/book) reports what overflows a phone and which formulas
-MathJax could not set. Pages are served from this machine only; no network is needed.
+_build/screenshots/. `examine` (used by tests/book) reports what overflows a phone, which formulas MathJax
+could not set, and what axe-core finds that some readers cannot use. Pages are served from this machine only.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--virtual-time-budget=30000",
+    "--virtual-time-budget=60000",
 ]  # fmt: skip
 
 # Runs before the page's own scripts: the theme reads its mode from here.
 MODE_SCRIPT = "localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}');"
+
+AXE, AXE_FILE, AXE_ADDRESS = ("axe-core", "4.14.1"), "axe.min.js", "/axe.min.js"
 
 MEASURE_SCRIPT = (Path(__file__).parent / "measure.js").read_text(encoding="utf-8")
 
@@ -44,18 +46,21 @@ FORWARD = re.compile(r"""<meta[^>]*http-equiv=["']?refresh[^>]*url=([^"'>\s]+)""
 # Chromium's own window is never narrower than 500 pixels; a frame in it may be.
 FRAME = (
     '<!doctype html><body style="margin: 0; background: gray">'
-    '<iframe src="{page}" width="{width}" height="{height}" style="border: 0; margin-top: -{top}px"></iframe>'
+    '<iframe src="{page}" width="{width}" height="{height}" data-widths="{widths}" '
+    'style="border: 0; margin-top: -{top}px"></iframe>'
 )
 
 
 class Pages(SimpleHTTPRequestHandler):
-    """Files of the book; `?mode=dark` and `?measure` put scripts into a page, `/frame` shows one in a frame."""
+    """Files of the book; `?mode=dark`, `?measure` and `?axe` put scripts into a page, `/frame` shows it in a frame."""
 
     def do_GET(self) -> None:
         url, query = urlsplit(self.path), parse_qs(urlsplit(self.path).query, keep_blank_values=True)
         if url.path == "/frame":
             values = {name: html.escape(texts[0]) for name, texts in query.items()}
             self.answer(FRAME.format(**values))
+        elif url.path == AXE_ADDRESS:
+            self.answer(axe_core().read_text(encoding="utf-8"), "text/javascript")
         elif url.path.endswith(".html") and query:
             page = Path(self.translate_path(url.path)).read_text(encoding="utf-8")
             if forward := FORWARD.search(page):  # the scripts would be gone with this page
@@ -65,14 +70,15 @@ class Pages(SimpleHTTPRequestHandler):
                 return
             scripts = f"<script>{MODE_SCRIPT.format(mode=query.get('mode', ['light'])[0])}</script>"
             scripts += f"<script>{MEASURE_SCRIPT}</script>" if "measure" in query else ""
+            scripts += f'<script src="{AXE_ADDRESS}"></script>' if "axe" in query else ""
             self.answer(page.replace("<head>", "<head>" + scripts, 1))
         else:
             super().do_GET()
 
-    def answer(self, page: str) -> None:
+    def answer(self, page: str, kind: str = "text/html") -> None:
         body = page.encode()
         self.send_response(200)
-        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -101,18 +107,33 @@ def chromium(*arguments: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, timeout=1800, check=True).stdout
 
 
-def frame(address: str, page: str, width: int, height: int, top: int = 0) -> str:
-    """The address of a page (with its query) in a frame of this size, less the pixels above ``top``."""
-    return f"{address}/frame?" + urlencode({"page": "/" + page, "width": width, "height": height, "top": top})
+def frame(address: str, page: str, widths: Sequence[int], height: int, top: int = 0) -> str:
+    """The address of a page (with its query) in a frame as wide as the first width, less the pixels above ``top``."""
+    query = {"page": "/" + page, "width": widths[0], "height": height, "top": top, "widths": json.dumps(widths)}
+    return f"{address}/frame?" + urlencode(query)
 
 
-def measure(address: str, page: str, width: int) -> dict[str, Any]:
-    """What the browser finds on a page of the given width: overflow, mathematics not set, height."""
-    dom = chromium("--dump-dom", "--window-size=1400,2000", frame(address, f"{page}?measure", width, 2000))
+@cache
+def axe_core() -> Path:
+    """The file of axe-core's one fixed version, from npm. Raises npm.NotBrought where there is none."""
+    from llmbook import npm  # torch comes with it, which pictures do not need
+
+    return npm.package(*AXE, [AXE_FILE]) / AXE_FILE
+
+
+def examine(address: str, page: str, widths: Sequence[int], axe: bool = False) -> dict[int, dict[str, Any]]:
+    """What the browser finds on a page at each width: overflow, mathematics not set, height, violations in axe."""
+    query = "measure&axe" if axe else "measure"
+    dom = chromium("--dump-dom", "--window-size=1400,2000", frame(address, f"{page}?{query}", widths, 2000))
     found = re.search(r'<pre id="measured"[^>]*>(.*?)</pre>', dom, re.DOTALL)
     if not found:
         raise RuntimeError(f"Chromium did not finish {page}")
-    return json.loads(html.unescape(found.group(1)))
+    return {int(width): report for width, report in json.loads(html.unescape(found.group(1))).items()}
+
+
+def measure(address: str, page: str, width: int) -> dict[str, Any]:
+    """What the browser finds on a page of one width."""
+    return examine(address, page, [width])[width]
 
 
 def pictures(address: str, page: str, width: int, mode: str, folder: Path) -> list[Path]:
@@ -123,7 +144,7 @@ def pictures(address: str, page: str, width: int, mode: str, folder: Path) -> li
     for part, top in enumerate(range(0, height, MAX_HEIGHT), start=1):
         target = folder / f"{Path(page).stem}-{width}-{mode}-{part}.png"
         window = f"--window-size={max(width, 500)},{min(height - top, MAX_HEIGHT)}"
-        chromium(f"--screenshot={target}", window, frame(address, f"{page}?mode={mode}", width, height, top))
+        chromium(f"--screenshot={target}", window, frame(address, f"{page}?mode={mode}", [width], height, top))
         targets.append(target)
     return targets
 

@@ -20,7 +20,7 @@ ENTRY = re.compile(r"^(\S.*)\n((?:  .*\n?)+)", re.MULTILINE)  # a term, and its 
 SHORT = re.compile(r"  ([A-Z]\w+(?: cache)?)\. ")  # which may begin with a short form: "  AWQ. Before …"
 CHAPTER = re.compile(r"\{ref\}`ch-(\d\d)`")
 DESCRIPTION = "The terms of the book, each with its definition and the sections in which it is built or measured."
-ASIDE = ("Exercises", "Summary")  # sections that speak of everything
+ASIDE = ("Three questions", "Exercises", "Summary")  # sections that speak of everything
 
 
 def entries(glossary: str) -> list[tuple[str, str]]:
@@ -31,6 +31,11 @@ def entries(glossary: str) -> list[tuple[str, str]]:
 def terms_of(chapter: str, glossary: str) -> list[str]:
     """The terms whose definitions name the chapter, which is two digits."""
     return [term for term, definition in entries(glossary) if chapter in CHAPTER.findall(definition)]
+
+
+def home_of(term: str, glossary: str) -> str:
+    """The chapter that builds the term: the first that its definition names."""
+    return CHAPTER.findall(dict(entries(glossary))[term])[0]
 
 
 def short_forms(glossary: str) -> list[tuple[str, str]]:
@@ -73,16 +78,19 @@ class Index(SphinxTransform):
         if chapter := re.match(r"notebooks/(\d\d)_", self.env.docname):
             self.env.note_dependency(str(glossary))
             sections = [s for s in self.document.findall(nodes.section) if isinstance(s[0], nodes.title)]
-            for term in terms_of(chapter[1], glossary.read_text(encoding="utf-8")):
+            text = glossary.read_text(encoding="utf-8")
+            for term in terms_of(chapter[1], text):
                 section = max(sections, key=lambda one, term=term: treats(one, term))  # of equals the first
-                enter(section, "single", term)
+                main = "main" if home_of(term, text) == chapter[1] else ""  # the search shows such entries first
+                for name in (term, *(short for short, of in short_forms(text) if main and of == term)):
+                    enter(section, "single", name, main)
         elif self.env.docname == GLOSSARY.with_suffix("").as_posix():
             for short, term in short_forms(glossary.read_text(encoding="utf-8")):
                 enter(next(self.document.findall(nodes.section)), "see", f"{short}; {term}")
 
 
-def enter(section: nodes.section, kind: str, entry: str) -> None:
-    section.insert(1, addnodes.index(entries=[(kind, entry, section["ids"][0], "", None)]))
+def enter(section: nodes.section, kind: str, entry: str, main: str = "") -> None:
+    section.insert(1, addnodes.index(entries=[(kind, entry, section["ids"][0], main, None)]))
 
 
 def prepare_page(

@@ -1,16 +1,14 @@
-"""Sphinx extension: an anchor for each code cell of a chapter, its claims as a list, a description for each page.
+"""Sphinx extension: an anchor for each code cell of a chapter, its claims as a list, scripts with the book's data.
 
 A code cell gets the id `cell-<id>`, with the notebook's cell id. Those follow from the cell's source
 (see tools/notebook.py), so that a link from the claims ledger or the audit survives cells being
-inserted or moved. The description, which search engines show, is the page's first paragraph and, in a
-chapter, what a reader will be able to do.
+inserted or moved.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import re
 from pathlib import Path
@@ -20,7 +18,6 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
-MAX_DESCRIPTION = 300  # characters
 CLAIM = re.compile(r"✓ (?P<text>.+): (?P<value>\S+) \(claimed (?P<bound>.+)\)")  # as llmbook.claims prints it
 
 
@@ -64,24 +61,6 @@ def depend_on_bibliography(app: Sphinx, doctree: nodes.document) -> None:
             app.env.note_dependency(str(Path(app.srcdir, name)))
 
 
-def add_description(
-    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
-) -> None:
-    """Put a `<meta name="description">` into a page that comes from a source file."""
-    if doctree is None:
-        return
-    paragraphs = [" ".join(node.astext().split()) for node in doctree.findall(nodes.paragraph)]
-    text = " ".join(p for p in paragraphs if p)[: MAX_DESCRIPTION + 1]
-    if len(text) > MAX_DESCRIPTION:
-        text = text.rsplit(" ", 1)[0] + " …"
-    context["metatags"] = context.get("metatags", "") + f'\n<meta name="description" content="{html.escape(text)}" />'
-
-
-def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Leave out the live-code scripts, which Jupyter Book adds to every page though we never switch them on."""
-    context["script_files"] = [script for script in context["script_files"] if "thebe" not in str(script)]
-
-
 def write_assistant(app: Sphinx, error: Exception | None) -> None:
     """Write the index of the book's assistant, once the pages are there."""
     if error is None and app.builder.format == "html" and "book/assistant" in app.env.found_docs:
@@ -106,8 +85,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
     app.connect("doctree-read", list_claims)
     app.connect("doctree-read", depend_on_bibliography)
-    app.connect("html-page-context", add_description)
-    app.connect("html-page-context", drop_thebe, priority=900)  # after the extension that adds them
     app.connect("build-finished", write_assistant)
     app.connect("build-finished", write_gpt)
     of_this_file = int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:7], 16)  # when it changes, read anew

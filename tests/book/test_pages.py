@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -14,12 +15,14 @@ import torch
 import yaml
 from bs4 import BeautifulSoup
 
-from llmbook import edge
+from llmbook import edge, npm
 from llmbook.applications import assistant
 from llmbook.applications.assistant import Assistant
 from llmbook.decoding import generate
 
 ROOT = Path(__file__).resolve().parents[2]
+WIDTHS = [screenshots.PHONE, screenshots.WIDE]
+MATHJAX = ("core.js", "input/tex.js", "output/chtml.js", "output/chtml/fonts/tex.js", "a11y/assistive-mml.js")
 
 
 def toc() -> list[str]:
@@ -111,20 +114,97 @@ def address(book):
         yield address
 
 
+@pytest.fixture(scope="module")
+def seen(address):
+    """What a browser finds on a page, which it opens once: at phone width and wide, with axe-core where it is there."""
+    return cache(lambda name: screenshots.examine(address, f"{name}.html", WIDTHS, axe=not lacks_axe()))
+
+
+@cache
+def lacks_axe() -> str:
+    """Why axe-core is not here; nothing if it is."""
+    try:
+        screenshots.axe_core()
+    except npm.NotBrought as error:
+        return str(error)
+    return ""
+
+
+in_one_process = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in [*toc(), "search"]]
+
+
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("name", toc())
-def test_page_fits_a_phone_and_its_mathematics_sets(address, name):
-    found = screenshots.measure(address, f"{name}.html", screenshots.PHONE)
+@pytest.mark.parametrize("name", in_one_process)
+def test_page_fits_a_phone_and_its_mathematics_sets(seen, name):
+    found = dict(seen(name)[screenshots.PHONE])
     assert found.pop("width") == screenshots.PHONE
     assert found.pop("height") > 0
     found.pop("scrollingCode")  # on a phone code may scroll, in its own box
+    found.pop("axe", None)
     assert not any(found.values()), found
 
 
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("name", [name for name in toc() if name.startswith("notebooks/")])
-def test_no_code_scrolls_on_a_laptop(address, name):
-    assert screenshots.measure(address, f"{name}.html", screenshots.WIDE)["scrollingCode"] == []
+@pytest.mark.parametrize("name", in_one_process)
+def test_no_code_scrolls_on_a_laptop(seen, name):
+    assert seen(name)[screenshots.WIDE]["scrollingCode"] == []
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize("name", in_one_process)
+def test_every_reader_can_use_the_page(seen, name):
+    """No violation of WCAG 2.2 AA, nor of axe-core's best practice: at both widths, in light and dark."""
+    if lacks_axe():
+        pytest.skip(lacks_axe())
+    assert [(width, report["axe"]) for width, report in seen(name).items() if any(report["axe"].values())] == []
+
+
+@pytest.mark.enable_socket
+@pytest.mark.parametrize(
+    ("words", "chapter"),
+    [
+        ("softmax", "01"), ("perplexity", "01"), ("learning rate", "07"), ("KV cache", "05"), ("LoRA", "10"),
+        ("beam search", "11"), ("BLEU", "18"), ("temperature", "11"), ("attention", "04"), ("dropout", "08"),
+        ("cross-entropy", "01"), ("hallucination", "16"), ("quantisation", "14"), ("byte-pair encoding", "02"),
+    ],
+)  # fmt: skip
+def test_the_search_finds_the_chapter_that_builds_a_thing_first(book, words, chapter):
+    dom = screenshots.chromium("--dump-dom", f"{(book / 'search.html').as_uri()}?{urlencode({'q': words})}")
+    first = BeautifulSoup(dom, "html.parser").select_one("ul.search > li a")
+    assert first["href"].startswith(f"notebooks/{chapter}_")
+
+
+@pytest.mark.parametrize("name", toc())
+def test_a_page_weighs_little(book, name):
+    """Below 2.5 MB with all that it loads, the weights of a model that a reader starts not counted."""
+    page = book / f"{name}.html"
+    soup = pages.page(page)
+    files = {page, *(book / "_static" / "mathjax" / part for part in MATHJAX if soup.select(".math"))}
+    for tag in soup.select("script[src], img[src], link[rel=stylesheet]"):
+        files.add((page.parent / unquote(urlsplit(tag.get("src") or tag.get("href")).path)).resolve())
+    fonts = 200_000 if soup.select(".math") else 0  # of MathJax, at most
+    assert sum(file.stat().st_size for file in files) + fonts < 2_500_000
+    assert "fontawesome" not in page.read_text(encoding="utf-8")
+
+
+def test_every_icon_of_the_pages_is_drawn(book):
+    drawn = (book / "_static" / "icons.css").read_text(encoding="utf-8")
+    named = {icon for page in book.glob("*/*.html") for icon in re.findall(r'"fa\w* fa-([\w-]+)', page.read_text())}
+    assert named
+    assert all(f".fa-{icon}::before" in drawn for icon in named)
+
+
+def test_chapters_ask_their_neighbours_questions_and_say_how_long_they_take(book):
+    asked = re.findall(
+        r"\.ipynb\) \| (.+?) \|$", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    chapters = [name for name in toc() if name.startswith("notebooks/")]
+    assert len(asked) == len(chapters)
+    for number, name in enumerate(chapters):
+        soup = pages.page(book / f"{name}.html")
+        shown = [tag.get_text() for tag in soup.select(".prev-next-question")]
+        assert shown == [asked[n] for n in (number - 1, number + 1) if 0 <= n < len(asked)]
+        assert re.fullmatch(r"About \d+ minutes to read.*", soup.select_one("article .reading-time").get_text())
 
 
 @pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")

@@ -18,7 +18,7 @@ FLOORS = (  # from the ground up; a room may use those below it, and its neighbo
     ("evaluation", "ngrams", "word2vec", "attention", "autograd", "products", "optimizers"),
     ("weights", "transformer", "pretrained"),
     ("objectives", "training", "parallel", "decoding", "lora", "compression", "interpretability"),
-    ("zoo",),
+    ("zoo", "npm"),
     ("applications", "metrics", "uncertainty", "fairness", "privacy", "federated", "multimodal", "edge"),
     ("experiments",),
     ("exercises",),

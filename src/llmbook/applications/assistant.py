@@ -19,7 +19,7 @@ from llmbook.applications.retrieval import BM25
 from llmbook.corpora import split_sentences, tokenize
 
 ROOT = Path(__file__).resolve().parents[3]
-SKIPPED = ("Exercises", "Summary")  # they name everything and explain nothing
+SKIPPED = ("Three questions", "Exercises", "Summary")  # they name everything and explain nothing
 TITLE_WEIGHT = 3  # a heading's words count so many times
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from llmbook import edge, zoo
+from llmbook import edge, npm
 from llmbook.toyworld import ToyWorld
 from llmbook.transformer import GPT, GPTConfig
 
@@ -29,7 +29,6 @@ STATIC = ROOT / "book" / "_static"
 DATA = ROOT / "book" / "data" / "browser.json"
 RUNTIME = "onnxruntime-web", "1.30.0"
 RUNTIME_FILES = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"
-PATIENCE = 180  # seconds for npm; a registry that does not answer is none
 WIDER = {"n_embd": 768, "n_inner": 3072, "n_layer": 1, "n_head": 12}
 COUNT, ROUNDS, LIMIT = 60, 7, 900  # tokens a round, rounds, seconds
 FLAGS = (
@@ -51,25 +50,11 @@ def browser() -> str:
 
 
 def runtime() -> Path:
-    """The folder of ONNX Runtime Web's files: from the cache, else from npm, of one fixed version."""
-    name, version = RUNTIME
-    kept = zoo.cache_folder() / f"{name}-{version}"
-    folder = kept / "node_modules" / name / "dist"
-    if all((folder / file).is_file() for file in RUNTIME_FILES):
-        return folder
-    npm = shutil.which("npm")
-    if npm is None:
-        raise CannotRace("no npm on the PATH, which brings ONNX Runtime Web")
-    kept.mkdir(parents=True, exist_ok=True)
-    quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--fetch-retries=0"]
-    command = [npm, "install", "--prefix", str(kept), *quiet, f"{name}@{version}"]
+    """The folder of ONNX Runtime Web's files."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        raise CannotRace(f"npm did not bring {name} {version} within {PATIENCE} s") from None
-    if done.returncode or not (folder / RUNTIME_FILES[0]).is_file():
-        raise CannotRace(f"npm could not bring {name} {version}: {done.stderr.strip()[-200:]}")
-    return folder
+        return npm.package(*RUNTIME, [f"dist/{file}" for file in RUNTIME_FILES]) / "dist"
+    except npm.NotBrought as error:
+        raise CannotRace(str(error)) from None
 
 
 # ------------------------------------------------------------ contestants
