@@ -556,6 +556,17 @@ def _code_between(notebook: NotebookNode, start: str, end: str) -> bool:
     return False
 
 
+def quiz(notebook: NotebookNode) -> list[str]:
+    """Before the exercises three questions, each with an answer folded below it."""
+    text = "\n".join(t for _, t in prose(notebook))
+    section = re.search(r"^## Three questions$(.*?)^## Exercises$", text, re.MULTILINE | re.DOTALL)
+    if not section:
+        return ["no section `## Three questions` before `## Exercises`"]
+    asked = re.findall(r"^:::\{dropdown\} (.+)\n+(\S[^:]+)", section[1], re.MULTILINE)
+    faults = [] if len(asked) == 3 else [f"{len(asked)} questions with an answer below; three are wanted"]
+    return faults + [f"no question: {title!r}" for title, _ in asked if not title.endswith("?")]
+
+
 def article_box(notebook: NotebookNode) -> list[str]:
     """At least one box says what the source article states, with § number and verdict."""
     boxes = re.findall(
@@ -611,5 +622,5 @@ GUARDS: tuple[Callable[[NotebookNode], list[str]], ...] = (
     errors_are_announced, no_stderr, no_paths, no_run_times, no_addresses, no_inventories, no_progress_bars,
     no_svg, described_images, measured_is_bounded, measured_by_function, claims_are_sound, has_claims,
     prose_figures_have_cells, short_cells, narrow_lines, folded_plumbing, plain_parameters, no_trailing_semicolon,
-    safe_code, optional_cells_stand_alone, opening, exercises, article_box, closing,
+    safe_code, optional_cells_stand_alone, opening, quiz, exercises, article_box, closing,
 )  # fmt: skip

@@ -3,36 +3,18 @@
 
 (() => {
   const part = (name) => document.getElementById(`gpt-${name}`);
-  const here = document.currentScript.src;
   const pause = () => new Promise((resolve) => setTimeout(resolve));
   let model = null;
 
-  // A script, unlike what a request brings, may be loaded where the book is opened from a folder.
-  function load(address) {
-    return new Promise((resolve, reject) => {
-      const script = Object.assign(document.createElement("script"), { src: address, onload: resolve, onerror: reject });
-      document.head.append(script);
-    });
-  }
-
-  async function made() {
-    await load(new URL("gpt_weights.js", here));
-    return new gpt.GPT(Uint8Array.from(atob(globalThis.gptWeights), (c) => c.charCodeAt(0)).buffer);
-  }
-
   async function write() {
-    model = model || (await made());
-    const words = part("beginning").value.replace(/[.,:?]/g, " $& ").split(/\s+/).filter(Boolean);
-    const unknown = words.filter((word) => !model.vocabulary.includes(word));
-    if (unknown.length) {
-      part("said").textContent = `Not a word of ToyWorld: ${unknown.join(", ")}. It knows ${model.vocabulary.length}, such as Anna, happy, garden.`;
+    model = model || (await gptTools.model());
+    const words = gptTools.words(part("beginning").value);
+    const problem = gptTools.problem(model, words);
+    if (problem) {
+      part("said").textContent = problem;
       return;
     }
     const ids = ["<bos>", ...words].map((word) => model.vocabulary.indexOf(word));
-    if (ids.length >= model.config.n_positions) {
-      part("said").textContent = `A story has at most ${model.config.n_positions} words.`;
-      return;
-    }
     const options = { temperature: Number(part("temperature").value), seed: Number(part("seed").value) };
     let [text, count, time, start] = [words.join(" "), 0, 0, performance.now()];
     for (const token of model.write(ids, options)) {

@@ -136,7 +136,7 @@ def index(tmp_path_factory) -> str:
     ("term", "section"), [("Heaps&#39; law", "heaps-laws-in-numbers"), ("batch", "where-it-is-introduced")]
 )
 def test_a_term_leads_to_the_section_that_treats_it(index, term, section):
-    assert f'<a href="notebooks/07_little.html#{section}">{term}</a>' in index
+    assert f'<a href="notebooks/07_little.html#{section}"><strong>{term}</strong></a>' in index
 
 
 def test_a_term_of_another_chapter_is_not_entered_here(index):

@@ -35,6 +35,12 @@ SUMMARY = """## Summary
 
 The sum is large. Further reading: {cite:t}`shannon1948mathematical`."""
 
+QUESTION = """:::{dropdown} What is one and one and %d?
+A sum: it is large.
+:::"""
+
+QUIZ = "\n\n".join(["## Three questions", *(QUESTION % n for n in (1, 2, 3))])
+
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
 
@@ -63,7 +69,7 @@ def little() -> NotebookNode:
                        traceback=["ZeroDivisionError: division by zero"])]),
         new_code_cell("real = 3", metadata=tagged("reality-check")),
         new_markdown_cell(ARTICLE),
-        new_markdown_cell("## Exercises"),
+        new_markdown_cell(QUIZ + "\n\n## Exercises"),
         *[cell for number in (1, 2, 3) for cell in exercise(number)],
         new_markdown_cell(SUMMARY),
     ]  # fmt: skip
