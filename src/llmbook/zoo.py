@@ -2,7 +2,7 @@
 
 A model's folder is named after its recipe and after the code that follows it: change either, and the model is
 trained anew. It is written aside and renamed, so that a folder which is there is whole; what has been damaged
-since is trained again. The one that reads Wikipedia is a GPT-2 as transformers writes one, with its tokenizer:
+since is trained again. The one that reads Wikipedia is a GPT-2 as transformers writes one, with its tokeniser:
 ``AutoModelForCausalLM.from_pretrained`` and ``AutoTokenizer.from_pretrained`` read it. The one that reads ToyWorld
 has rotary positions, and :func:`toyworld_gpt` reads it.
 """
@@ -96,7 +96,7 @@ def text_of(document: corpora.Document) -> str:
 
 
 def encode(tokenizer: object, texts: Sequence[str]) -> torch.Tensor:
-    """Texts end to end as ids (N,), each closed by the tokenizer's end of text. Any tokenizer of transformers."""
+    """Texts end to end as ids (N,), each closed by the tokeniser's end of text. Any tokeniser of transformers."""
     ids = [tokenizer.encode(text, add_special_tokens=False, verbose=False) for text in texts]  # long texts are fine
     return pack(ids, tokenizer.eos_token_id)
 

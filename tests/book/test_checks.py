@@ -21,6 +21,7 @@ PLANTED = [
     (pages.links_resolve, "#top", "#nowhere"),
     (pages.links_resolve, "other.html", "gone.html"),
     (pages.links_resolve, "#here", "#gone"),
+    (pages.links_resolve, "https://example.org", "https://example.org/\N{NO-BREAK SPACE}me"),
     (pages.images_are_described, "A curve that falls from left to right.", "f3a9c2d4e5f60718293a"),
     (pages.images_are_described, "A curve that falls from left to right.", "../_images/a_curve_that_falls.png"),
     (pages.images_are_described, ' alt="A curve that falls from left to right."', ""),

@@ -23,7 +23,7 @@ OPENING = """(ch-90)=
 
 **Run time:** under 5 s on one core.
 
-**Run it:** `make lab`, or download {download}`this notebook <90_little.ipynb>`.
+**Run it:** `make lab` in the project's folder, or download {download}`this notebook <90_little.ipynb>`.
 """
 
 ARTICLE = """```{admonition} What the article says

@@ -150,7 +150,7 @@ def test_an_unseen_character_is_unknown_or_an_error(charwise):
 
 @pytest.fixture(scope="module")
 def loaded(bytewise, charwise, tmp_path_factory):
-    """Both of our tokenizers, saved by us and read by the library."""
+    """Both of our tokenisers, saved by us and read by the library."""
     folder = tmp_path_factory.mktemp("bpe")
     others = []
     for name, ours in (("bytes", bytewise), ("words", charwise)):

@@ -211,7 +211,7 @@ def test_what_reconstruct_refuses(change, message):
 
 
 class Letters:
-    """A tokenizer whose tokens are pairs of letters."""
+    """A tokeniser whose tokens are pairs of letters."""
 
     class Code:
         def __init__(self, text):

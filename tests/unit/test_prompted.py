@@ -31,7 +31,7 @@ def test_starts_are_news_and_what_a_person_wrote_next():
 
 
 class Template:
-    """A tokenizer of characters."""
+    """A tokeniser of characters."""
 
     all_special_ids = (0,)
 

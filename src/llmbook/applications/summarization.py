@@ -59,7 +59,7 @@ class Score(NamedTuple):
 def rouge_n(candidate: Tokens, reference: Tokens, n: int = 1) -> Score:
     """ROUGE-N (Lin, 2004): n-grams that both texts hold, each counted as often as in the one that has fewer.
 
-    Equal to ``rouge_score``'s on words that its tokenizer leaves alone. Raises ValueError for n below 1.
+    Equal to ``rouge_score``'s on words that its tokeniser leaves alone. Raises ValueError for n below 1.
     """
     if not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be a whole number of at least 1, got {n!r}")

@@ -321,7 +321,7 @@ def bleu_counts(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequen
 
 
 def bleu(counts: NDArray) -> float:
-    """Corpus BLEU in percent from :func:`bleu_counts`: sums first, then the mean; 0 where no run of 4 matches."""
+    """Corpus BLEU in per cent from :func:`bleu_counts`: sums first, then the mean; 0 where no run of 4 matches."""
     sums = np.asarray(counts).sum(axis=0)
     matches, totals, (ours, theirs) = sums[:4], sums[4:8], sums[8:]
     if not matches.all():
@@ -331,7 +331,7 @@ def bleu(counts: NDArray) -> float:
 
 
 def bleu_of(hypotheses: Sequence[Sequence[str]], references: Sequence[Sequence[str]]) -> float:
-    """Corpus BLEU in percent of texts that are cut into words already, one reference each, unsmoothed."""
+    """Corpus BLEU in per cent of texts that are cut into words already, one reference each, unsmoothed."""
     return bleu(bleu_counts(hypotheses, references))
 
 

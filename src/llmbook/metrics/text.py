@@ -14,7 +14,7 @@ ORDERS = range(1, 7)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str], beta: float = 2.0) -> float:
-    """Corpus chrF in percent: the F-score of runs of 1 to 6 characters, blanks left out (Popović, 2015).
+    """Corpus chrF in per cent: the F-score of runs of 1 to 6 characters, blanks left out (Popović, 2015).
 
     Counts are summed over the texts, precision and recall averaged over the six lengths (those that occur on both
     sides), and recall weighs β² times as much. What is said where the reference has no run of this length does not

@@ -1,6 +1,6 @@
 """Real pre-trained models, from files that packages of the Python index ship.
 
-registry: which, where from, their checksums · gguf: the file format · llama: as models and tokenizers ·
+registry: which, where from, their checksums · gguf: the file format · llama: as models and tokenisers ·
 sentences: a sentence encoder.
 """
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 def load(name: str = "smollm2"):
-    """(model, tokenizer) of :data:`MODELS`, as in transformers. Raises :class:`ModelError` where it is not here."""
+    """(model, tokeniser) of :data:`MODELS`, as in transformers. Raises :class:`ModelError` where it is not here."""
     path = find(name)
     return to_transformers(path), to_fast_tokenizer(path)
 

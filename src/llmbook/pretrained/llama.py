@@ -1,4 +1,4 @@
-"""A GGUF file of the Llama family as a ``transformers`` model and as our own, with its tokenizer.
+"""A GGUF file of the Llama family as a ``transformers`` model and as our own, with its tokeniser.
 
 llama.cpp stores the rows of the query and key matrices in another order than transformers (its rotary embedding
 turns neighbouring pairs, theirs turns halves), so these two are put back; all else is a change of names.
@@ -110,13 +110,13 @@ def to_gpt(path: str | Path) -> GPT:
 def to_tokenizer(path: str | Path) -> Tokenizer:
     """The file's byte-level BPE as a ``tokenizers.Tokenizer``, digits split one by one (the "smollm" rule).
 
-    Raises :class:`GGUFError` for another kind of tokenizer.
+    Raises :class:`GGUFError` for another kind of tokeniser.
     """
     gguf = read_gguf(path)
     s = gguf.settings
     kind = s.get("tokenizer.ggml.model"), s.get("tokenizer.ggml.pre")
     if kind != ("gpt2", "smollm"):
-        raise GGUFError(f"{gguf.path} has a tokenizer of kind {kind}, wanted ('gpt2', 'smollm')")
+        raise GGUFError(f"{gguf.path} has a tokeniser of kind {kind}, wanted ('gpt2', 'smollm')")
     tokens = s["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in s["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(tokens)}, merges))
