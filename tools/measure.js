@@ -3,7 +3,8 @@
 // there, finds in light and dark.
 addEventListener("load", async () => {
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const settled = () => new Promise((resolve) => setTimeout(resolve, 300)); // longer than any transition of colours
+  const settled = () => new Promise((resolve) => setTimeout(resolve, 300));
+  document.head.append(Object.assign(document.createElement("style"), { textContent: "* { transition: none !important; }" }));
   if (window.MathJax?.startup?.promise) await MathJax.startup.promise;
   all(".toggle-hidden").forEach((e) => e.classList.remove("toggle-hidden"));
   all("details").forEach((e) => (e.open = true));

@@ -109,7 +109,7 @@ def nothing_is_raw(path: Path) -> list[str]:
 
 def elements_are_html(path: Path) -> list[str]:
     """No word in angle brackets, such as <eos>, was taken for an element: the reader would not see it."""
-    names = {tag.name for tag in article(page(path)).find_all(True)}
+    names = {tag.name for tag in article(page(path)).find_all(True) if not tag.find_parent("svg")}
     return [f"<{name}> is no HTML element: write it as code" for name in sorted(names - ELEMENTS)]
 
 

@@ -1,6 +1,6 @@
 // Runs in the joined page: reports, as its title, what MathJax set, what would be cut at the right, what did not load.
 window.MathJax ??= {};
-MathJax.options = { ...MathJax.options, menuOptions: { settings: { assistiveMml: false } } };
+MathJax.options = { ...MathJax.options, enableAssistiveMml: false };
 MathJax.startup = {
   async pageReady() {
     await MathJax.startup.defaultPageReady();

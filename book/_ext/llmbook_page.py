@@ -58,6 +58,11 @@ def load_lazily(body: str, files: dict[str, Path]) -> str:
     return IMAGE.sub(image, body)
 
 
+def plain_words(body: str) -> str:
+    """Code without the marks of what has the text's own colour, names, brackets and blanks: a third of a page."""
+    return re.sub(r'<span class="[npw]">([^<]*)</span>', r"\1", body)
+
+
 def questions(intro: str) -> dict[str, str]:
     """The question of each chapter, by its page, from the introduction's map."""
     return {row["page"]: row["question"] for row in MAP_ROW.finditer(intro)}
@@ -131,7 +136,7 @@ def prepare_page(
         more = tags(html.unescape(title), text, app.config.html_title, url, context.get("pageurl"))
         context["metatags"] = context.get("metatags", "") + "\n" + more
         files = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
-        context["body"] = load_lazily(context["body"], files)
+        context["body"] = load_lazily(plain_words(context["body"]), files)
 
 
 def take_address(app: Sphinx, config: Config) -> None:

@@ -47,6 +47,11 @@ def test_pictures_come_late_and_keep_their_place(tmp_path):
     ]
 
 
+def test_code_loses_only_marks_that_have_no_colour_of_their_own():
+    code = '<span class="k">def</span><span class="w"> </span><span class="nf">f</span><span class="p">(</span>'
+    assert llmbook_page.plain_words(code) == '<span class="k">def</span> <span class="nf">f</span>('
+
+
 def test_the_questions_come_from_the_introductions_map():
     row = "| 07 | [The loop, by hand](../notebooks/07_training.ipynb) | What happens? |\n| **V** | **Uses** | |\n"
     assert llmbook_page.questions(row) == {"notebooks/07_training": "What happens?"}

@@ -187,6 +187,14 @@ def test_a_page_weighs_little(book, name):
     assert "fontawesome" not in page.read_text(encoding="utf-8")
 
 
+def test_marks_that_code_loses_have_the_colour_of_its_text(book):
+    styles = (book / "_static" / "pygments.css").read_text(encoding="utf-8")
+    for theme in ("light", "dark"):
+        rule = rf'html\[data-theme="{theme}"\] \.highlight {{part}}{{{{[^}}}}]*color: (#\w+) }}}}'
+        colours = {re.search(rule.format(part=part), styles)[1] for part in ("", r"\.n ", r"\.p ", r"\.w ")}
+        assert len(colours) == 1, theme
+
+
 def test_every_icon_of_the_pages_is_drawn(book):
     drawn = (book / "_static" / "icons.css").read_text(encoding="utf-8")
     named = {icon for page in book.glob("*/*.html") for icon in re.findall(r'"fa\w* fa-([\w-]+)', page.read_text())}

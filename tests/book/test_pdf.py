@@ -77,7 +77,8 @@ def test_what_is_no_print_is_left_out_and_what_stands_in_for_it_stays():
 
 
 def page(title: str, body: str) -> str:
-    math = "<script>window.MathJax = {}</script><script defer src='../_static/mathjax/tex-chtml.js'></script>"
+    math = "<script>window.MathJax = {loader: {load: ['input/tex', 'output/chtml', 'a11y/assistive-mml']}}</script>"
+    math += "<script defer src='../_static/mathjax/startup.js'></script>"
     return f"<html><head>{math}</head><body><article class='bd-article'><h1>{title}</h1>{body}</article></body></html>"
 
 
