@@ -62,7 +62,7 @@ chapters: $(READY) ## every chapter twice: papermill with another seed, then nbv
 	$(PY) tools/chapters.py nbval
 
 pages: book ## the checks of the built pages
-	$(PY) -m pytest tests/book -n 2 --dist loadgroup
+	$(PY) -m pytest tests/book -n 2
 
 test: lint optional unit chapters pages ## all that CI runs
 

@@ -31,7 +31,7 @@ addEventListener("load", async () => {
 
   // Thousands of words of code and rows of tables look as others do that are looked at, and what MathJax makes of a
   // formula is not ours: a letter of the formula's size stands for it.
-  const look = (e) => `${e.tagName} ${e.className} ${e.getAttribute("style")}`;
+  const look = (e) => `${e.tagName} ${e.className}`;
   const path = (e) => (e ? `${path(e.parentElement)}/${look(e)}` : "");
   const shape = (e) => [path(e), ...[...e.querySelectorAll("*")].map(look)].join();
   const repeated = (elements, sign) => {

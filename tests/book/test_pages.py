@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -21,7 +20,6 @@ from llmbook.applications.assistant import Assistant
 from llmbook.decoding import generate
 
 ROOT = Path(__file__).resolve().parents[2]
-WIDTHS = [screenshots.PHONE, screenshots.WIDE]
 MATHJAX = ("core.js", "input/tex.js", "output/chtml.js", "output/chtml/fonts/tex.js", "a11y/assistive-mml.js")
 
 
@@ -115,12 +113,6 @@ def address(book):
 
 
 @pytest.fixture(scope="module")
-def seen(address):
-    """What a browser finds on a page, which it opens once: at phone width and wide, with axe-core where it is there."""
-    return cache(lambda name: screenshots.examine(address, f"{name}.html", WIDTHS, axe=not lacks_axe()))
-
-
-@cache
 def lacks_axe() -> str:
     """Why axe-core is not here; nothing if it is."""
     try:
@@ -130,33 +122,24 @@ def lacks_axe() -> str:
     return ""
 
 
-in_one_process = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in [*toc(), "search"]]
-
-
 @pytest.mark.enable_socket
-@pytest.mark.parametrize("name", in_one_process)
-def test_page_fits_a_phone_and_its_mathematics_sets(seen, name):
-    found = dict(seen(name)[screenshots.PHONE])
-    assert found.pop("width") == screenshots.PHONE
-    assert found.pop("height") > 0
-    found.pop("scrollingCode")  # on a phone code may scroll, in its own box
-    found.pop("axe", None)
-    assert not any(found.values()), found
+@pytest.mark.parametrize("name", [*toc(), "search"])
+def test_every_reader_can_use_the_page(address, lacks_axe, name):
+    """It fits a phone, its mathematics sets, no code scrolls on a laptop, and axe-core finds nothing.
 
-
-@pytest.mark.enable_socket
-@pytest.mark.parametrize("name", in_one_process)
-def test_no_code_scrolls_on_a_laptop(seen, name):
-    assert seen(name)[screenshots.WIDE]["scrollingCode"] == []
-
-
-@pytest.mark.enable_socket
-@pytest.mark.parametrize("name", in_one_process)
-def test_every_reader_can_use_the_page(seen, name):
-    """No violation of WCAG 2.2 AA, nor of axe-core's best practice: at both widths, in light and dark."""
-    if lacks_axe():
-        pytest.skip(lacks_axe())
-    assert [(width, report["axe"]) for width, report in seen(name).items() if any(report["axe"].values())] == []
+    Of axe-core all rules of WCAG 2.2 AA and of its best practice, at both widths, in light and dark.
+    """
+    found = screenshots.examine(address, f"{name}.html", [screenshots.PHONE, screenshots.WIDE], axe=not lacks_axe)
+    axe = {width: report.pop("axe", {}) for width, report in found.items()}
+    phone, wide = found[screenshots.PHONE], found[screenshots.WIDE]
+    assert phone.pop("width") == screenshots.PHONE
+    assert phone.pop("height") > 0
+    phone.pop("scrollingCode")  # on a phone code may scroll, in its own box
+    assert not any(phone.values()), phone
+    assert wide["scrollingCode"] == []
+    if lacks_axe:
+        pytest.skip(lacks_axe)
+    assert axe == {width: {"light": [], "dark": []} for width in found}
 
 
 @pytest.mark.enable_socket
