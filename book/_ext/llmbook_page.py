@@ -113,7 +113,7 @@ def tags(title: str, text: str, book: str, url: str, page_url: str | None) -> st
     graph = {"type": "article" if "notebooks/" in (page_url or "") else "website", "site_name": book}
     graph |= {"title": title, "description": text}
     if page_url:
-        graph |= {"url": page_url, "image": f"{url.rstrip('/')}/_static/page.png", "image:alt": f"A page of {book}"}
+        graph |= {"url": page_url, "image": f"{url.rstrip('/')}/_static/card.png", "image:alt": f"First page of {book}"}
     lines = [f'<meta name="description" content="{html.escape(text)}" />']
     lines += [f'<meta property="og:{name}" content="{html.escape(value)}" />' for name, value in graph.items()]
     return "\n".join(lines)

@@ -92,7 +92,7 @@ def test_the_books_address_is_in_links_only_where_it_has_one(tmp_path, monkeypat
     page = built(BOOK_URL="https://example.org/book/")
     assert '<link rel="canonical" href="https://example.org/book/index.html" />' in page
     assert '<meta property="og:url" content="https://example.org/book/index.html" />' in page
-    assert '<meta property="og:image" content="https://example.org/book/_static/page.png" />' in page
+    assert '<meta property="og:image" content="https://example.org/book/_static/card.png" />' in page
 
 
 THEME = Path(pytest.importorskip("pydata_sphinx_theme").__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
