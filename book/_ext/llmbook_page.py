@@ -30,6 +30,12 @@ MENDED = (
     (r"<link [^>]*/fontawesome/[^>]*>", ""),
     # Live code is never switched on, and its settings name a repository that is not ours.
     (r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>', ""),
+    # Without a choice the system's mode, from the first paint on.
+    (r'(\.mode = localStorage\.getItem\("mode"\) \|\| )""', r'\1"auto"'),
+    (
+        r'(\.theme = localStorage\.getItem\("theme"\) \|\| )""',
+        r'\1(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
+    ),
     # A name that is not what one sees; a landmark that is none; roles that are no more, and a list without items.
     (r'(<button class="btn search-button-field[^>]*) aria-label="[^"]*"', r"\1"),
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),

@@ -28,6 +28,7 @@ import llmbook_page  # noqa: E402
         ('<script src="../_static/bootstrap.js"></script>', '<script src="../_static/bootstrap.js"></script>'),
         ('<script type="text/x-thebe-config">{\n repo }</script>\n <script>kernelName = 1</script>!', "!"),
         ('<button class="btn search-button-field" aria-label="S">', '<button class="btn search-button-field">'),
+        ('d.mode = localStorage.getItem("mode") || "";', 'd.mode = localStorage.getItem("mode") || "auto";'),
         ('<summary aria-label="Toggle hidden content">', "<summary>"),
     ],
 )  # fmt: skip
