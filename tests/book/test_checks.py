@@ -9,6 +9,8 @@ import pages
 import pytest
 import screenshots
 
+from llmbook import npm
+
 GOOD = """<html><head><title>Words</title>
 <meta name="description" content="What you will be able to do: count words, and tell a count from a guess.">
 <script src="../_static/book.js"></script></head><body><article class="bd-article"><h1 id="top">Words</h1>
@@ -89,6 +91,25 @@ def test_browser_sees_what_overflows_a_phone(tmp_path):
     assert found["unsetMath"]
     assert found["scrollingCode"] == ["pre : " + ("x = 1  # " * 7)[:60]]
     assert any(source.endswith("gone.png") for source in found["missingImages"])
+
+
+@pytest.mark.enable_socket
+@pytest.mark.skipif(screenshots.CHROMIUM is None, reason="no Chromium on this machine")
+def test_axe_sees_what_some_readers_cannot_use(tmp_path):
+    try:
+        screenshots.axe_core()
+    except npm.NotBrought as error:
+        pytest.skip(str(error))
+    code = "".join('<span class="pale" style="opacity: 0.3">pale</span>' for _ in range(3))  # alike: one is looked at
+    faults = f"<input><pre>{code}</pre><style>[data-theme=dark] h1 {{ opacity: 0.3 }}</style>"
+    built(tmp_path, GOOD.replace('src="../_static/book.js"', "").replace("</article>", faults + "</article>"))
+    with screenshots.served(tmp_path) as address:
+        found = screenshots.examine(address, "page.html", [390], axe=True)[390]["axe"]
+    rules = {mode: {line.split(",")[0] for line in lines} for mode, lines in found.items()}
+    assert {"label", "color-contrast"} <= rules["light"]
+    assert rules["dark"] == {"color-contrast"}
+    assert any("color-contrast, 1 times" in line for line in found["light"])
+    assert any("color-contrast, 2 times" in line for line in found["dark"])
 
 
 @pytest.mark.enable_socket
