@@ -12,7 +12,8 @@
     }
   }
 
-  // Pictures and formulas that come, what is unfolded, a window that is made narrower: all change the article's size.
+  addEventListener("resize", letKeysScroll);
+  // Pictures and formulas that come, what is unfolded: all change the article's size.
   addEventListener("load", () => new ResizeObserver(letKeysScroll).observe(document.querySelector(".bd-article")));
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((e) => (e.open = true)));
 })();

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -27,19 +28,24 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answers)
         self.asked: list[str] = []
         self.now = self.most = 0
-        self.lock = threading.Lock()
+        self.lock, self.released = threading.Lock(), threading.Event()
         self.host = f"127.0.0.1:{self.server_port}"
         self.address = f"http://{self.host}"
 
 
 class Answers(BaseHTTPRequestHandler):
-    """`/ok…` is there, `/get` only for GET, `/slow…` after two seconds; STATUS has the rest, all else is 404."""
+    """`/ok…` is there, `/get` only for GET, `/slow…` after two seconds, `/held…` when released.
+
+    STATUS has the rest, all else is 404.
+    """
 
     def do_HEAD(self) -> None:
         asked, slow = f"{self.command} {self.path}", self.path.startswith("/slow")
         self.count(1)
         self.server.asked.append(asked)
         time.sleep(2 if slow else 0.05)
+        if self.path.startswith("/held"):
+            self.server.released.wait(60)
         self.count(-1)
         there = self.path.startswith("/ok") or slow or asked == "GET /get"
         refused = 405 if self.path == "/get" else 404
@@ -164,14 +170,17 @@ def test_no_pages_and_no_network_have_their_words(tmp_path, capsys, monkeypatch)
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a process")
 def test_ctrl_c_prints_what_is_known(server, tmp_path):
-    book = pages_with(tmp_path, f"{server.address}/nowhere", f"{server.address}/slow", f"{server.address}/slow?again")
+    book = pages_with(tmp_path, f"{server.address}/nowhere", f"{server.address}/held", f"{server.address}/held?too")
     command = [sys.executable, links.ROOT / "tools" / "links.py", book]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # where tests run in the background it is ignored
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heard}
+    with subprocess.Popen(command, **pipes) as run:
         while "GET /nowhere" not in server.asked:
             time.sleep(0.05)
-        time.sleep(0.5)
+        time.sleep(2)  # for its answer, on a busy machine
         run.send_signal(signal.SIGINT)
-        said, _ = run.communicate(timeout=10)
+        said, _ = run.communicate(timeout=30)
+    server.released.set()
     assert run.returncode == 130
     assert "404; in page.html" in said
     assert "1 of 3 addresses asked" in said
