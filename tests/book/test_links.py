@@ -34,7 +34,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Answers(BaseHTTPRequestHandler):
-    """`/ok…` is there, `/get` only for GET, `/slow…` after two seconds, `/held…` when released.
+    """`/ok…` is there, `/get` only for GET, `/slow…` after two seconds, `/waits…` when released.
 
     STATUS has the rest, all else is 404.
     """
@@ -44,7 +44,7 @@ class Answers(BaseHTTPRequestHandler):
         self.count(1)
         self.server.asked.append(asked)
         time.sleep(2 if slow else 0.05)
-        if self.path.startswith("/held"):
+        if self.path.startswith("/waits"):
             self.server.released.wait(60)
         self.count(-1)
         there = self.path.startswith("/ok") or slow or asked == "GET /get"
@@ -170,7 +170,7 @@ def test_no_pages_and_no_network_have_their_words(tmp_path, capsys, monkeypatch)
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a process")
 def test_ctrl_c_prints_what_is_known(server, tmp_path):
-    book = pages_with(tmp_path, f"{server.address}/nowhere", f"{server.address}/held", f"{server.address}/held?too")
+    book = pages_with(tmp_path, f"{server.address}/nowhere", f"{server.address}/waits", f"{server.address}/waits?too")
     command = [sys.executable, links.ROOT / "tools" / "links.py", book]
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # where tests run in the background it is ignored
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heard}
