@@ -17,11 +17,17 @@ addEventListener("load", async () => {
   const box = (e) => e.getBoundingClientRect();
   const content = all("article.bd-article *");
 
+  // As axe-core's rule has it: what scrolls sideways must be reached by the keyboard.
+  const unreachable = (e) =>
+    ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 13 &&
+    e.tabIndex < 0 && !e.querySelector("a[href], button, input");
+
   const layout = () => ({
     width: innerWidth,
     height: Math.ceil(Math.max(0, ...content.map((e) => box(e).bottom + scrollY))) + 200,
     sideways: document.documentElement.scrollWidth - innerWidth,
     overflowing: content.filter((e) => box(e).right > innerWidth + 1 && !scrolls(e.parentElement)).map(name),
+    unreachable: content.filter(unreachable).map(name),
     mathErrors: all("mjx-merror, [data-mjx-error]").map((e) => e.dataset.mjxError || e.textContent),
     unsetMath: all(".math").filter((e) => !e.querySelector("mjx-container")).map(name),
     scrollingCode: all(".cell_input pre").filter((e) => !e.closest(".admonition") && e.clientWidth && e.scrollWidth > e.clientWidth + 1).map(name),
@@ -29,8 +35,8 @@ addEventListener("load", async () => {
     shrunkImages: all("article .cell_output img").filter((e) => e.naturalWidth > 3 * box(e).width).map((e) => e.alt),
   });
 
-  // Thousands of words of code and rows of tables look as others do that are looked at, and what MathJax makes of a
-  // formula is not ours: a letter of the formula's size stands for it.
+  // What MathJax makes of a formula is not ours, and thousands of words of code and rows of tables look as others do
+  // that are looked at: axe-core is spared them.
   const look = (e) => `${e.tagName} ${e.className}`;
   const path = (e) => (e ? `${path(e.parentElement)}/${look(e)}` : "");
   const shape = (e) => [path(e), ...[...e.querySelectorAll("*")].map(look)].join();
@@ -38,14 +44,8 @@ addEventListener("load", async () => {
     const seen = new Set();
     return elements.filter((e) => seen.size === seen.add(sign(e)).size);
   };
-  const letter = ({ width, height }) => {
-    const made = Object.assign(document.createElement("span"), { textContent: "x" });
-    Object.assign(made.style, { display: "inline-block", width: `${width}px`, height: `${height}px` });
-    return made;
-  };
   const thin = () => {
-    const letters = all("mjx-container").map((e) => [e, letter(box(e.firstElementChild))]);
-    letters.forEach(([formula, x]) => formula.replaceChildren(x));
+    all("mjx-container").forEach((e) => e.remove());
     repeated(all("article pre span:not(:has(*))"), path).forEach((e) => e.replaceWith(e.textContent));
     repeated(all("article tbody tr"), shape).forEach((e) => e.remove());
   };

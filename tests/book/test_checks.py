@@ -87,6 +87,7 @@ def test_browser_sees_what_overflows_a_phone(tmp_path):
         found = screenshots.measure(address, "page.html", 390)
     assert found["width"] == 390
     assert found["overflowing"] == ["p : wide"]
+    assert found["unreachable"] == ["div : scrolls", "pre : " + ("x = 1  # " * 7)[:60]]
     assert found["sideways"] > 0
     assert found["unsetMath"]
     assert found["scrollingCode"] == ["pre : " + ("x = 1  # " * 7)[:60]]
