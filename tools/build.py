@@ -11,7 +11,7 @@ import fcntl
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,17 +75,22 @@ def put_in_place(built: Path, final: Path) -> Path:
     return final
 
 
-def main() -> int:
+def report(make: Callable[[], Path], errors: tuple[type[Exception], ...] = (BuildError,)) -> int:
+    """Make the book and say where it is, or why it is not; the command's exit status."""
     try:
-        final = build()
-    except BuildError as error:
+        final = make()
+    except errors as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; the book that was there is as it was.", file=sys.stderr)
         return 130
-    print(f"The book is at {final / 'index.html'}")
+    print(f"The book is at {final}")
     return 0
+
+
+def main() -> int:
+    return report(lambda: build() / "index.html")
 
 
 if __name__ == "__main__":

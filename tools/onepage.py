@@ -18,7 +18,7 @@ from bs4 import BeautifulSoup, Tag
 
 CSS, SCRIPT = (Path(__file__).with_name(name) for name in ("pdf.css", "pdf.js"))
 NO_PRINT = "script, style, form, button, input, [hidden], a.headerlink, .toctree-wrapper, .sd-summary-state-marker"
-PLAIN_SPAN = re.compile(r'<span class="(?:n|nn|o|p|pre|w)">([^<]*)</span>')
+PLAIN_SPAN = re.compile(r'<span class="(?:nn|o|pre)">([^<]*)</span>')
 
 
 class LinkError(ValueError):
@@ -49,7 +49,7 @@ class Chapter:
 
 
 def parse(path: Path) -> BeautifulSoup:
-    """A page, without the spans of code that have the colour of text: each would be an object of the file."""
+    """A page, without the marks of code that print can spare: each would be an object of the file."""
     return BeautifulSoup(PLAIN_SPAN.sub(r"\1", path.read_text(encoding="utf-8")), "html.parser")
 
 

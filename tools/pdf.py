@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pikepdf
 import screenshots
-from build import BuildError, alone
+from build import BuildError, alone, report
 from onepage import LinkError, OnePage, config, join
 from pikepdf import Dictionary, Name, Pdf
 
@@ -134,16 +134,7 @@ def make(root: Path = ROOT) -> Path:
 
 
 def main() -> int:
-    try:
-        final = make()
-    except (PdfError, LinkError, BuildError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted; a PDF that was there is as it was.", file=sys.stderr)
-        return 130
-    print(f"The book is at {final}")
-    return 0
+    return report(make, (PdfError, LinkError, BuildError))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from llmbook_sphinx import version_of
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
@@ -111,4 +112,4 @@ def place_name(link: str) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(Index)
     app.connect("html-page-context", prepare_page)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": version_of(__file__), "parallel_read_safe": True, "parallel_write_safe": True}

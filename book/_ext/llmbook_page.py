@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from llmbook_sphinx import version_of
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -154,4 +155,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", take_address)
     app.connect("doctree-read", add_reading_time)
     app.connect("html-page-context", prepare_page, priority=900)  # after the extensions that add what is dropped
-    return {"env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": version_of(__file__), "parallel_read_safe": True, "parallel_write_safe": True}

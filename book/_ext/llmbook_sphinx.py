@@ -81,11 +81,15 @@ def write_gpt(app: Sphinx, error: Exception | None) -> None:
         target.write_text(f'globalThis.gptWeights = "{content}";\n', encoding="utf-8")
 
 
+def version_of(file: str) -> int:
+    """A number that changes with an extension's file: then Sphinx reads all pages anew."""
+    return int(hashlib.sha256(Path(file).read_bytes()).hexdigest()[:7], 16)
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", add_anchors)
     app.connect("doctree-read", list_claims)
     app.connect("doctree-read", depend_on_bibliography)
     app.connect("build-finished", write_assistant)
     app.connect("build-finished", write_gpt)
-    of_this_file = int(hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:7], 16)  # when it changes, read anew
-    return {"env_version": of_this_file, "parallel_read_safe": True, "parallel_write_safe": True}
+    return {"env_version": version_of(__file__), "parallel_read_safe": True, "parallel_write_safe": True}
